@@ -1,0 +1,203 @@
+"""Writing results: whole files or none, and never over a finished run."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import itertools
+import json
+import math
+import os
+import secrets
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastmlp.errors import OutputError
+
+#: The file that marks a run folder as finished; it is written last.
+RESULT_FILE = "result.json"
+
+
+def write_atomically(path: str | Path, data: bytes | str) -> None:
+    """Write a file so that readers see the old content or the new, never a part.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file; its folder must exist. An existing file is replaced.
+    data : bytes or str
+        The whole content; a string is written as UTF-8.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written. What was there before is untouched and nothing is left behind.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> target = Path(tempfile.mkdtemp()) / "notes.txt"
+    >>> write_atomically(target, "learned")
+    >>> target.read_text()
+    'learned'
+    """
+    path = Path(path)
+    # Beside the target, because a rename is atomic only within one file system. Opened by hand rather than by
+    # `tempfile`, whose files only their owner can read: the umask decides here.
+    temporary = path.parent / f".fastmlp-{secrets.token_hex(8)}.tmp"
+    try:
+        with temporary.open("xb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {_reason(error)}") from error
+    finally:
+        with contextlib.suppress(OSError):  # gone after a rename; where it is not, the first error is the one to tell
+            temporary.unlink()
+
+
+def make_run_folder(out: str | Path | None = None) -> Path:
+    """Make the folder that receives a run's results and prove that it can be written to.
+
+    Parameters
+    ----------
+    out : str, Path or None
+        The folder, made with its parents where it is missing; an unfinished run's folder is taken again. None makes
+        `runs/<YYYYmmdd-HHMMSS>` under the current folder, with -2, -3, ... appended where the name is taken, so that
+        runs started in the same second never share a folder.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    OutputError
+        The folder holds a finished run (a file `result.json`), is not a folder, or cannot be written to.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> make_run_folder(Path(tempfile.mkdtemp()) / "first").name
+    'first'
+    """
+    try:
+        if out is None:
+            folder = _new_folder(Path("runs"), time.strftime("%Y%m%d-%H%M%S"))
+        else:
+            folder = Path(out)
+            if folder.exists() and not folder.is_dir():
+                raise OutputError(f"cannot write results to {folder}: it is not a folder; name another")
+            folder.mkdir(parents=True, exist_ok=True)
+            if (folder / RESULT_FILE).exists():
+                raise OutputError(f"{folder} already holds a finished run ({RESULT_FILE}); name another folder")
+        # Permission bits tell too little (the root user, read-only and full disks): write, and let it vanish.
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(b"\0")
+    except OutputError:
+        raise
+    except OSError as error:
+        place = out if out is not None else "runs"
+        raise OutputError(f"cannot write results to {place}: {_reason(error)}; name another folder") from error
+    return folder
+
+
+def write_csv(path: str | Path, columns: Mapping[str, Sequence[Any]]) -> None:
+    r"""Write columns as a CSV file with one header line, atomically.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+    columns : mapping of str to sequence
+        Names and values, all of one length n. Numbers are written so that they read back exactly; None becomes an
+        empty field, NaN becomes `nan`.
+
+    Raises
+    ------
+    ValueError
+        The columns differ in length.
+    OutputError
+        The file cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> target = Path(tempfile.mkdtemp()) / "history.csv"
+    >>> write_csv(target, {"step": [0, 100], "train_loss": [2.5, None]})
+    >>> target.read_text()
+    'step,train_loss\n0,2.5\n100,\n'
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
+    write_atomically(path, text.getvalue())
+
+
+def write_json(path: str | Path, obj: Any) -> None:
+    """Write an object as indented JSON, atomically.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+    obj : object
+        Dicts, lists, tuples, strings, numbers, None, and NumPy's arrays and numbers and paths among them. NaN and the
+        infinities are written as null: JSON has no word for them and strict readers refuse the file.
+
+    Raises
+    ------
+    TypeError
+        Something in `obj` has no JSON form.
+    OutputError
+        The file cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> target = Path(tempfile.mkdtemp()) / "result.json"
+    >>> write_json(target, {"val_accuracy": np.float32(0.5), "test_loss": float("nan")})
+    >>> json.loads(target.read_text())
+    {'val_accuracy': 0.5, 'test_loss': None}
+    """
+    write_atomically(path, json.dumps(_plain(obj), indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def _plain(obj: Any) -> Any:
+    """The same content in JSON's own types."""
+    if isinstance(obj, Mapping):
+        return {key: _plain(value) for key, value in obj.items()}
+    if isinstance(obj, list | tuple):
+        return [_plain(value) for value in obj]
+    if isinstance(obj, np.ndarray | np.generic):
+        return _plain(obj.tolist())
+    if isinstance(obj, Path):
+        return str(obj)
+    if isinstance(obj, float) and not math.isfinite(obj):
+        return None
+    return obj
+
+
+def _new_folder(parent: Path, name: str) -> Path:
+    """Make `parent/name`, or the first free of `name-2`, `name-3`, ...; two processes never get the same one."""
+    parent.mkdir(parents=True, exist_ok=True)
+    for attempt in itertools.count(1):
+        folder = parent / (name if attempt == 1 else f"{name}-{attempt}")
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()
+            return folder
+    raise AssertionError("itertools.count never ends")
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)

@@ -1,0 +1,53 @@
+"""The kernel contract and its makers.
+
+`reference` holds every operation of a training step in plain array code. A maker (`numpy_inplace` for NumPy) offers
+faster versions of some; `bind` puts the two together for one array library.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+from fastmlp.kernels import numpy_inplace, reference
+
+#: The operations of a training step, in order of use; `reference` documents them.
+CONTRACT = (
+    "gather", "linear", "batch_norm_activation", "activation", "cross_entropy",
+    "hinge", "activation_backward", "batch_norm_activation_backward",
+    "linear_backward", "moving_average", "sgd", "adam", "count_correct",
+)
+
+MAKERS: dict[str, ModuleType] = {"cpu": numpy_inplace}
+
+
+def bind(name: str, xp: Any) -> SimpleNamespace:
+    """All operations of `CONTRACT` for one backend.
+
+    Parameters
+    ----------
+    name : str
+        The backend, "cpu" or "gpu"; a backend without a maker of its own runs the reference.
+    xp : module
+        The array library that the reference's operations shall use.
+
+    Returns
+    -------
+    SimpleNamespace
+        One attribute an operation, called without `xp`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> kernels = bind("cpu", np)
+    >>> y = np.empty((1, 1, 2))
+    >>> kernels.activation(np.array([[[-1.0, 2.0]]]), y, kind="relu")
+    >>> y.tolist()
+    [[[0.0, 2.0]]]
+    """
+    maker = MAKERS.get(name)
+    return SimpleNamespace(**{
+        operation: getattr(maker, operation, None) or partial(getattr(reference, operation), xp=xp)
+        for operation in CONTRACT
+    })

@@ -1,0 +1,171 @@
+"""NumPy's maker of the kernel contract: the same operations without large temporaries.
+
+What each does, and the shapes, stand in `reference`. What is different here, and why:
+- results go straight into the output arrays (`out=`), which then serve as scratch for their own computation;
+- sums over the batch are products with a row of ones: on 100 x 50 one BLAS call takes a tenth of `ndarray.sum`;
+- `gather` takes bytes first (a quarter of the traffic) and converts the batch while it lies in the cache.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from fastmlp.kernels.activations import ACTIVATIONS
+
+Array = Any
+
+
+@lru_cache(maxsize=64)
+def _ones(n: int, dtype: np.dtype[Any]) -> Array:
+    """A row of ones (1, n), shared by all callers and so read-only."""
+    row = np.ones((1, n), dtype)
+    row.flags.writeable = False
+    return row
+
+
+_tiles: dict[tuple[int, int], tuple[Array, Array]] = {}
+
+
+def _tile(row: Array, n: int) -> Array:
+    """The row (D,) repeated n times, (n, D): adding it takes NumPy 27 us on 100 x 3072 where broadcasting takes 49.
+
+    Remembered by the row's identity; the row is kept beside its tile, so that its identity cannot pass to another.
+    """
+    key = (id(row), n)
+    found = _tiles.get(key)
+    if found is None:
+        while len(_tiles) >= 8:                             # mean and deviation, for a few batch sizes
+            _tiles.pop(next(iter(_tiles)), None)
+        found = _tiles[key] = (row, np.tile(row, (n, 1)))
+    return found[1]
+
+
+def _column_sums(x: Array, out: Array) -> None:
+    """Sum over the batch.  x (M, N, H)  ->  out (M, H)."""
+    np.matmul(_ones(x.shape[-2], x.dtype), x, out=out[:, None, :])
+
+
+def gather(data: Array, rows: Array, mean: Array | None, inv_std: Array | None, x: Array) -> None:
+    if data.dtype == x.dtype:
+        np.take(data, rows, axis=0, out=x, mode="clip")     # "clip": with "raise" NumPy would copy through a buffer
+    else:
+        x[...] = np.take(data, rows, axis=0)
+    if mean is not None:
+        x -= _tile(mean, x.shape[0])
+        x *= _tile(inv_std, x.shape[0])
+
+
+def linear(x: Array, w: Array, b: Array | None, y: Array) -> None:
+    np.matmul(x, w, out=y)
+    if b is not None:
+        y += b[:, None, :]
+
+
+def activation(x: Array, y: Array, *, kind: str) -> None:
+    if kind == "relu":
+        np.maximum(x, 0.0, out=y)
+    else:
+        y[...] = ACTIVATIONS[kind].value(x, np)
+
+
+def batch_norm_activation(x: Array, weights: Array, gamma: Array, beta: Array, mean: Array, var: Array,
+                          inv_std: Array, y: Array, *, kind: str, eps: float) -> None:
+    np.matmul(weights[None, :], x, out=mean[:, None, :])
+    np.subtract(x, mean[:, None, :], out=y)                 # y serves as the centred x
+    np.matmul(weights[None, :], np.square(y), out=var[:, None, :])
+    np.add(var, eps, out=inv_std)
+    np.sqrt(inv_std, out=inv_std)
+    np.reciprocal(inv_std, out=inv_std)
+    y *= (gamma * inv_std)[:, None, :]
+    y += beta[:, None, :]
+    activation(y, y, kind=kind)                             # elementwise, so safe in place
+
+
+def cross_entropy(logits: Array, targets: Array, weights: Array, loss: Array, glogits: Array) -> None:
+    np.subtract(logits, np.maximum.reduce(logits, axis=-1, keepdims=True), out=glogits)
+    correct = np.matmul((glogits * targets), _ones(targets.shape[1], targets.dtype)[0])     # (M, N)
+    np.exp(glogits, out=glogits)
+    total = np.matmul(glogits, _ones(targets.shape[1], targets.dtype).T)                    # (M, N, 1)
+    np.matmul(np.log(total[:, :, 0]) - correct, weights, out=loss)
+    glogits *= weights[:, None] / total
+    glogits -= weights[:, None] * targets
+
+
+def activation_backward(gy: Array, x: Array, y: Array, gx: Array, *, kind: str) -> None:
+    if kind == "relu":
+        np.multiply(gy, y > 0, out=gx)
+    else:
+        np.multiply(gy, ACTIVATIONS[kind].slope(x, y, np), out=gx)
+
+
+def batch_norm_activation_backward(gy: Array, x: Array, y: Array, weights: Array, gamma: Array, beta: Array,
+                                   mean: Array, inv_std: Array, gx: Array, ggamma: Array, gbeta: Array,
+                                   *, kind: str) -> None:
+    x_hat = x - mean[:, None, :]                            # (M, N, H)
+    x_hat *= inv_std[:, None, :]
+    needs_s = kind not in ("relu", "leaky-relu", "tanh", "logistic")    # whose slopes are formulas of y alone
+    s = gamma[:, None, :] * x_hat + beta[:, None, :] if needs_s else y
+    activation_backward(gy, s, y, gx, kind=kind)
+    _column_sums(gx, gbeta)
+    _column_sums(gx * x_hat, ggamma)
+    x_hat *= ggamma[:, None, :]
+    x_hat += gbeta[:, None, :]
+    x_hat *= weights[:, None]
+    gx -= x_hat
+    gx *= (gamma * inv_std)[:, None, :]
+
+
+def linear_backward(gy: Array, x: Array, w: Array, gw: Array, gb: Array | None, gx: Array | None) -> None:
+    np.matmul(x.swapaxes(-1, -2), gy, out=gw)
+    if gb is not None:
+        _column_sums(gy, gb)
+    if gx is not None:
+        np.matmul(gy, w.swapaxes(-1, -2), out=gx)
+
+
+def moving_average(new: Array, decay: float, running: Array) -> None:
+    running *= decay
+    running += (1.0 - decay) * new
+
+
+def sgd(gradients: Array, lr: Array, penalty: Array | None, velocity: Array | None, parameters: Array,
+        *, momentum: float, nesterov: bool) -> None:
+    if velocity is None:                                    # p - lr (g + penalty p) = (1 - lr penalty) p - lr g
+        if penalty is not None:
+            parameters *= 1.0 - lr * penalty
+        gradients *= lr
+        parameters -= gradients
+        return
+    if penalty is not None:
+        gradients += penalty * parameters
+    velocity *= momentum
+    velocity += gradients
+    if nesterov:
+        gradients += momentum * velocity
+        gradients *= lr
+    else:
+        np.multiply(velocity, lr, out=gradients)
+    parameters -= gradients
+
+
+def adam(gradients: Array, lr: Array, penalty: Array | None, first: Array, second: Array, parameters: Array,
+         *, step: int, beta1: float, beta2: float, eps: float, decoupled: bool) -> None:
+    if penalty is not None and decoupled:
+        parameters *= 1.0 - lr * penalty
+    elif penalty is not None:
+        gradients += penalty * parameters
+    first *= beta1
+    first += (1.0 - beta1) * gradients
+    gradients *= gradients
+    gradients *= 1.0 - beta2
+    second *= beta2
+    second += gradients
+    np.sqrt(second, out=gradients)
+    gradients *= (1.0 - beta2**step) ** -0.5
+    gradients += eps
+    np.divide(first, gradients, out=gradients)
+    gradients *= lr / (1.0 - beta1**step)
+    parameters -= gradients

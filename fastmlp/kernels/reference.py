@@ -1,0 +1,170 @@
+"""Every operation of a training step, once, in plain array code: the readable truth.
+
+Each operation writes its results into the arrays named last ("-> ..." below); outputs never share memory with inputs.
+Leading axes: M members (networks trained at once), N examples of a batch; then D inputs, H units, C classes.
+`xp` is the array library: anything with the functions of the Python array API standard, such as NumPy or CuPy.
+
+A faster maker offers some of these names with the same arguments, less `xp`, and answers to this file by test.
+In order of use in a step:
+
+    gather                          rows of the data set -> one batch, standardised
+    linear                          x w + b
+    batch_norm_activation           activation(gamma * x_hat + beta), x_hat normalised over the batch
+    activation                      the same without batch norm
+    cross_entropy, hinge            loss and its gradient with respect to the logits
+    activation_backward, batch_norm_activation_backward, linear_backward
+    moving_average                  batch norm's running statistics
+    sgd, adam                       the update of the parameters
+    count_correct                   (evaluation only)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastmlp.kernels.activations import ACTIVATIONS
+
+Array = Any
+
+
+def gather(data: Array, rows: Array, mean: Array | None, inv_std: Array | None, x: Array, *, xp: Any) -> None:
+    """Copy the chosen rows of the data set into the batch and standardise them on the way.
+
+    data (n, D) any real dtype, rows (N,) int; mean, inv_std (D,) or None for data stored ready  ->  x (N, D)
+    """
+    chosen = xp.astype(xp.take(data, rows, axis=0), x.dtype)                # (N, D)
+    x[...] = chosen if mean is None else (chosen - mean) * inv_std
+
+
+def linear(x: Array, w: Array, b: Array | None, y: Array, *, xp: Any) -> None:
+    """The affine map of a layer; `b` is None before batch norm, which would subtract it again.
+
+    x (M, N, D), w (M, D, H), b (M, H) or None  ->  y (M, N, H)
+    """
+    product = xp.matmul(x, w)                                               # (M, N, H)
+    y[...] = product if b is None else product + b[:, None, :]
+
+
+def activation(x: Array, y: Array, *, kind: str, xp: Any) -> None:
+    """Apply the non-linearity.  x (M, N, H)  ->  y (M, N, H)."""
+    y[...] = ACTIVATIONS[kind].value(x, xp)
+
+
+def batch_norm_activation(x: Array, weights: Array, gamma: Array, beta: Array, mean: Array, var: Array,
+                          inv_std: Array, y: Array, *, kind: str, eps: float, xp: Any) -> None:
+    """Normalise every unit over the batch, scale, shift, apply the non-linearity.
+
+    x (M, N, H), weights (N,) that sum to 1, gamma, beta (M, H)  ->  mean, var, inv_std (M, H), y (M, N, H)
+    Ioffe & Szegedy 2015, algorithm 1, with the biased variance. Its 1 / N is the example's weight here: weight 2 counts
+    as two equal examples, weight 0 as none.
+    """
+    mean[...] = xp.sum(weights[:, None] * x, axis=-2)                       # (M, H)
+    centred = x - mean[:, None, :]                                          # (M, N, H)
+    var[...] = xp.sum(weights[:, None] * centred * centred, axis=-2)        # (M, H)
+    inv_std[...] = 1.0 / xp.sqrt(var + eps)                                 # (M, H)
+    x_hat = centred * inv_std[:, None, :]
+    y[...] = ACTIVATIONS[kind].value(gamma[:, None, :] * x_hat + beta[:, None, :], xp)
+
+
+def cross_entropy(logits: Array, targets: Array, weights: Array, loss: Array, glogits: Array, *, xp: Any) -> None:
+    """Softmax and cross-entropy together: loss and gradient from one pass.
+
+    logits (M, N, C), targets (N, C) rows that sum to 1, weights (N,) that sum to 1  ->  loss (M,), glogits (M, N, C)
+    The row maximum is subtracted first: exp cannot overflow and the sum is at least 1.
+    """
+    shifted = logits - xp.max(logits, axis=-1, keepdims=True)
+    log_p = shifted - xp.log(xp.sum(xp.exp(shifted), axis=-1, keepdims=True))   # (M, N, C)
+    loss[...] = -xp.sum(weights[:, None] * targets * log_p, axis=(-2, -1))      # (M,)
+    glogits[...] = weights[:, None] * (xp.exp(log_p) - targets)
+
+
+def hinge(logits: Array, targets: Array, weights: Array, loss: Array, glogits: Array, *, xp: Any) -> None:
+    """Multi-class support vector loss: sum over the wrong classes of max(0, s_j - s_correct + 1).
+
+    logits (M, N, C), targets (N, C) one-hot, weights (N,) that sum to 1  ->  loss (M,), glogits (M, N, C)
+    Weston & Watkins 1999; the correct class has margin 0 and so never counts.
+    """
+    correct = xp.sum(logits * targets, axis=-1, keepdims=True)              # (M, N, 1)
+    margin = xp.maximum(logits - correct + 1.0 - targets, 0.0)              # (M, N, C)
+    loss[...] = xp.sum(weights[:, None] * margin, axis=(-2, -1))            # (M,)
+    violated = xp.astype(margin > 0, logits.dtype)
+    glogits[...] = weights[:, None] * (violated - targets * xp.sum(violated, axis=-1, keepdims=True))
+
+
+def activation_backward(gy: Array, x: Array, y: Array, gx: Array, *, kind: str, xp: Any) -> None:
+    """Gradient through `activation`.  gy, x, y (M, N, H)  ->  gx (M, N, H)."""
+    gx[...] = gy * ACTIVATIONS[kind].slope(x, y, xp)
+
+
+def batch_norm_activation_backward(gy: Array, x: Array, y: Array, weights: Array, gamma: Array, beta: Array,
+                                   mean: Array, inv_std: Array, gx: Array, ggamma: Array, gbeta: Array,
+                                   *, kind: str, xp: Any) -> None:
+    """Gradient through `batch_norm_activation`; x_hat is computed again from x rather than kept.
+
+    gy, x, y (M, N, H), weights (N,), gamma, beta, mean, inv_std (M, H)  ->  gx (M, N, H), ggamma, gbeta (M, H)
+    Ioffe & Szegedy 2015, section 3, with the sums over the batch collected.
+    """
+    x_hat = (x - mean[:, None, :]) * inv_std[:, None, :]                    # (M, N, H)
+    s = gamma[:, None, :] * x_hat + beta[:, None, :]                        # (M, N, H)
+    gs = gy * ACTIVATIONS[kind].slope(s, y, xp)                             # (M, N, H)
+    gbeta[...] = xp.sum(gs, axis=-2)                                        # (M, H)
+    ggamma[...] = xp.sum(gs * x_hat, axis=-2)                               # (M, H)
+    centred = gs - weights[:, None] * (gbeta[:, None, :] + x_hat * ggamma[:, None, :])
+    gx[...] = (gamma * inv_std)[:, None, :] * centred
+
+
+def linear_backward(gy: Array, x: Array, w: Array, gw: Array, gb: Array | None, gx: Array | None, *, xp: Any) -> None:
+    """Gradient through `linear`; gb is None where there is no bias, gx where nobody needs it (the first layer).
+
+    gy (M, N, H), x (M, N, D), w (M, D, H)  ->  gw (M, D, H), gb (M, H), gx (M, N, D)
+    """
+    gw[...] = xp.matmul(xp.matrix_transpose(x), gy)
+    if gb is not None:
+        gb[...] = xp.sum(gy, axis=-2)
+    if gx is not None:
+        gx[...] = xp.matmul(gy, xp.matrix_transpose(w))
+
+
+def moving_average(new: Array, decay: float, running: Array, *, xp: Any) -> None:
+    """Running statistics; `decay` is the fraction of the old value that is kept.  new (S,)  ->  running (S,)."""
+    running[...] = decay * running + (1.0 - decay) * new
+
+
+def sgd(gradients: Array, lr: Array, penalty: Array | None, velocity: Array | None, parameters: Array,
+        *, momentum: float, nesterov: bool, xp: Any) -> None:
+    """Gradient descent with the penalty's gradient `penalty * parameters` (penalty = 2 l2) and momentum.
+
+    gradients (...), destroyed; lr, penalty broadcastable to it; velocity (...) or None without momentum
+    ->  velocity (...), parameters (...)
+    Sutskever et al. 2013, with the rate outside the velocity, so that a changing rate acts at once.
+    """
+    g = gradients if penalty is None else gradients + penalty * parameters
+    if velocity is not None:
+        velocity[...] = momentum * velocity + g
+        g = g + momentum * velocity if nesterov else velocity
+    parameters[...] = parameters - lr * g
+
+
+def adam(gradients: Array, lr: Array, penalty: Array | None, first: Array, second: Array, parameters: Array,
+         *, step: int, beta1: float, beta2: float, eps: float, decoupled: bool, xp: Any) -> None:
+    """Adam (Kingma & Ba 2015, algorithm 1), or AdamW when the penalty is decoupled (Loshchilov & Hutter 2019).
+
+    gradients (...), destroyed; lr, penalty broadcastable to it; step counts from 1
+    ->  first, second (...) the moments, parameters (...)
+    """
+    g = gradients
+    if penalty is not None and not decoupled:
+        g = g + penalty * parameters
+    if penalty is not None and decoupled:
+        parameters[...] = parameters - lr * penalty * parameters
+    first[...] = beta1 * first + (1.0 - beta1) * g
+    second[...] = beta2 * second + (1.0 - beta2) * g * g
+    unbiased_first = first / (1.0 - beta1**step)
+    unbiased_second = second / (1.0 - beta2**step)
+    parameters[...] = parameters - lr * unbiased_first / (xp.sqrt(unbiased_second) + eps)
+
+
+def count_correct(logits: Array, labels: Array, correct: Array, *, xp: Any) -> None:
+    """How many examples have their own class's logit highest.  logits (M, N, C), labels (N,)  ->  correct (M,)."""
+    hits = xp.argmax(logits, axis=-1) == labels                             # (M, N)
+    correct[...] = xp.astype(xp.sum(xp.astype(hits, labels.dtype), axis=-1), correct.dtype)
