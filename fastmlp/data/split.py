@@ -1,0 +1,115 @@
+"""Set some examples aside: an exact number of them, from each class its share."""
+
+from __future__ import annotations
+
+import operator
+
+import numpy as np
+import numpy.typing as npt
+
+from fastmlp.errors import ConfigError, DataError
+
+
+def part_size(wanted: int | float, n_rows: int, option: str) -> int:
+    """How many of `n_rows` examples an option asks for.
+
+    Parameters
+    ----------
+    wanted : int or float
+        An integer is a number of examples, a float in (0, 1) a fraction (of which at least one example comes), and
+        0 is none.
+    n_rows : int
+        How many examples there are.
+    option : str
+        What messages call the option.
+
+    Raises
+    ------
+    ConfigError
+        For anything else.
+
+    Examples
+    --------
+    >>> part_size(0.1, 150, "validation"), part_size(20, 150, "validation")
+    (15, 20)
+    """
+    if wanted == 0 and not isinstance(wanted, bool):
+        return 0
+    if isinstance(wanted, (float, np.floating)):
+        if 0.0 < wanted < 1.0:
+            return max(1, round(n_rows * float(wanted)))
+    elif not isinstance(wanted, bool):
+        try:
+            count = operator.index(wanted)
+        except TypeError:
+            count = 0
+        if count >= 1:
+            return count
+    raise ConfigError(
+        f"{option} is {wanted!r}; it must be a number of examples, a fraction between 0 and 1, or 0 for none"
+    )
+
+
+def stratified_split(
+    codes: npt.NDArray[np.int64], size: int, seed: int, part: str = "validation"
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Draw exactly `size` rows, from each class its share, and leave each class at least one row.
+
+    Shares are rounded by the method of largest remainders. A class with a single row is never drawn from: what is
+    drawn is for measuring, and a class that was never seen in training could not be predicted.
+
+    Parameters
+    ----------
+    codes : ndarray (n,), int64
+        Class numbers.
+    size : int
+        How many rows to draw, 0 or more.
+    seed : int
+        The same seed draws the same rows.
+    part : str
+        What messages call the drawn part.
+
+    Returns
+    -------
+    kept, drawn : ndarray (n - size,), ndarray (size,), int64
+        Row numbers, ascending; together they are all rows.
+
+    Raises
+    ------
+    DataError
+        When so many rows were asked for that some class would keep none.
+
+    Examples
+    --------
+    >>> kept, drawn = stratified_split(np.array([0, 0, 0, 0, 1, 1]), 3, seed=0)
+    >>> np.bincount(np.array([0, 0, 0, 0, 1, 1])[drawn])
+    array([2, 1])
+    """
+    counts = np.bincount(codes)  # (C,)
+    shares = _shares(counts, size, part)  # (C,)
+    order = np.argsort(codes, kind="stable")  # (n,)
+    first_rows = np.cumsum(counts) - counts  # (C,)
+    generator = np.random.default_rng(seed)
+    is_drawn = np.zeros(len(codes), bool)  # (n,)
+    for first, count, share in zip(first_rows.tolist(), counts.tolist(), shares.tolist(), strict=True):
+        rows = order[first : first + count]
+        is_drawn[generator.permutation(rows)[:share]] = True
+    return np.flatnonzero(~is_drawn), np.flatnonzero(is_drawn)
+
+
+def _shares(counts: npt.NDArray[np.int64], size: int, part: str) -> npt.NDArray[np.int64]:
+    """How many rows each class gives: (C,), summing to `size`, each below the class's count (or zero)."""
+    n_rows = int(counts.sum())
+    room = np.maximum(counts - 1, 0)
+    if size > room.sum():
+        raise DataError(
+            f"{size} of {n_rows} examples cannot be set aside for {part}: each of the {np.count_nonzero(counts)} "
+            f"classes must keep one for training, so {int(room.sum())} is the most"
+        )
+    quota, remainder = np.divmod(counts * size, n_rows)
+    shares = np.minimum(quota, room)
+    by_remainder = np.argsort(-remainder, kind="stable")
+    while (missing := size - int(shares.sum())) > 0:
+        has_room = by_remainder[shares[by_remainder] < room[by_remainder]]
+        shares[has_room[:missing]] += 1
+    return shares

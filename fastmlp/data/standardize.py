@@ -1,0 +1,143 @@
+"""Bring the inputs to a common scale with statistics of the training part only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from fastmlp.data.validate import row_chunks
+from fastmlp.errors import ConfigError, DataError
+
+Standardization = Literal["feature", "scale", "none"]
+
+# A deviation this small against the mean is what rounding leaves of a constant, not information.
+_ROUNDING = 10 * np.finfo(np.float64).eps
+
+
+@dataclass(frozen=True, eq=False)
+class Standardizer:
+    """What is subtracted from each input and what it is then divided by.
+
+    Attributes
+    ----------
+    mean : ndarray (D,), float64
+    std : ndarray (D,), float64
+        Never zero: a constant column has 1, so that it becomes 0 in training.
+
+    Examples
+    --------
+    >>> standardizer = Standardizer.fit(np.array([[1.0, 5.0], [3.0, 5.0]]), "feature")
+    >>> standardizer.apply(np.array([[5.0, 5.0]]), np.float32)
+    array([[3., 0.]], dtype=float32)
+    """
+
+    mean: npt.NDArray[np.float64]
+    std: npt.NDArray[np.float64]
+
+    @classmethod
+    def fit(cls, x: npt.NDArray[Any], how: Standardization,
+            weights: npt.NDArray[np.float64] | None = None) -> Standardizer:
+        """Measure the training examples.
+
+        Parameters
+        ----------
+        x : ndarray (n, D), uint8, float32 or float64
+            Training examples, without NaN or infinity.
+        how : "feature", "scale" or "none"
+            "feature" takes each column's mean and biased standard deviation (divided by n), "scale" divides
+            everything by 255, and "none" changes nothing.
+        weights : ndarray (n,), float64, above 0, optional
+            Weight 2 counts as two equal rows; equal weights where it is absent.
+
+        Raises
+        ------
+        ConfigError
+            For another `how`.
+        DataError
+            For x without rows, or a column too large for its statistics to fit into float64.
+        """
+        if how not in get_args(Standardization):
+            raise ConfigError(f"standardize is {how!r}; it must be one of {', '.join(get_args(Standardization))}")
+        n_columns = x.shape[1]
+        if how == "none":
+            return cls(np.zeros(n_columns), np.ones(n_columns))
+        if how == "scale":
+            return cls(np.zeros(n_columns), np.full(n_columns, 255.0))
+        if len(x) == 0:
+            raise DataError("there are no training examples to take mean and standard deviation of")
+        with np.errstate(over="ignore", invalid="ignore"):  # reported below, by column
+            mean, std = _mean_and_std(x, weights)
+        measurable = np.isfinite(mean) & np.isfinite(std)
+        if not measurable.all():
+            column = int(np.argmin(measurable))
+            raise DataError(f"column {column} of X holds values too large to take their mean and standard deviation")
+        return cls(mean, std)
+
+    def apply(self, x: npt.NDArray[Any], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        """Standardise: (x - mean) / std, computed in float64 and rounded once.
+
+        Parameters
+        ----------
+        x : ndarray (n, D), uint8, float32 or float64
+        dtype : float32 or float64
+            Of the result.
+
+        Returns
+        -------
+        ndarray (n, D) of `dtype`
+
+        Raises
+        ------
+        DataError
+            For another number of columns, or a result that is NaN or too large for `dtype`.
+        """
+        if x.ndim != 2 or x.shape[1] != len(self.mean):
+            raise DataError(f"X has the shape {x.shape}, but {len(self.mean)} features (columns) are expected")
+        result = np.empty(x.shape, dtype)  # (n, D)
+        for part in row_chunks(*x.shape):
+            with np.errstate(over="ignore", invalid="ignore"):  # reported below, by row and column
+                chunk = x[part].astype(np.float64)  # (rows, D)
+                chunk -= self.mean
+                chunk /= self.std
+                result[part] = chunk
+            finite = np.isfinite(result[part])
+            if not finite.all():
+                row, column = np.argwhere(~finite)[0].tolist()
+                raise DataError(
+                    f"row {part.start + row}, column {column} of X is {x[part][row, column]!s}, which standardised "
+                    f"(mean {self.mean[column]:g}, deviation {self.std[column]:g}) is no finite {result.dtype} number"
+                )
+        return result
+
+
+def _mean_and_std(
+    x: npt.NDArray[Any], weights: npt.NDArray[np.float64] | None
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Mean (D,) and biased standard deviation (D,), by weights (n,), in two passes over chunks of rows.
+
+    The second pass measures deviations from the first pass's mean, and their own mean, which would be zero without
+    rounding, corrects both results (Chan, Golub and LeVeque 1983). So 1e9 +- 1 loses nothing to cancellation.
+    """
+    n_rows, n_columns = x.shape
+    total = n_rows if weights is None else weights.sum()
+    mean = np.zeros(n_columns)  # (D,)
+    for part in row_chunks(n_rows, n_columns):
+        mean += x[part].sum(axis=0, dtype=np.float64) if weights is None else weights[part] @ x[part]
+    mean /= total
+
+    deviation_sum = np.zeros(n_columns)  # (D,)
+    square_sum = np.zeros(n_columns)  # (D,)
+    for part in row_chunks(n_rows, n_columns):
+        deviation = x[part] - mean  # (rows, D), float64 as mean is
+        weighted = deviation if weights is None else weights[part, None] * deviation
+        deviation_sum += weighted.sum(axis=0)
+        square_sum += np.einsum("nd,nd->d", weighted, deviation)
+    correction = deviation_sum / total  # (D,)
+    std = np.sqrt(np.maximum(square_sum / total - correction**2, 0.0))  # (D,)
+    mean += correction
+    constant = std <= _ROUNDING * np.abs(mean)
+    std[constant] = 1.0
+    return mean, std

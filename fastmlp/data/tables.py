@@ -1,0 +1,161 @@
+"""Read tables with one row per example and a column of labels: CSV and Parquet, through pandas."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastmlp.data.dataset import ExampleSet
+from fastmlp.data.validate import as_numbers
+from fastmlp.errors import DataError, MissingExtraError
+
+
+def read_table(path: Path, target: str | None, *, needs_target: bool = False) -> ExampleSet:
+    """Read a .csv or .parquet file.
+
+    Parameters
+    ----------
+    path : Path
+    target : str or None
+        The column of labels.
+    needs_target : bool
+        Whether the labels must be there. Otherwise, where they are not, all columns are inputs.
+
+    Returns
+    -------
+    ExampleSet
+        With the columns' names. Whole numbers become float32 or float64, whichever is exact; columns of floats make
+        the result float64 (Parquet's float32 and uint8 stay if all columns are of that type).
+
+    Raises
+    ------
+    DataError
+        For a file that cannot be read, no such target where it is needed, repeated or missing column names, missing
+        values, and text where a number is needed; the sentence names column and row.
+    MissingExtraError
+        When pandas or pyarrow is missing.
+
+    Examples
+    --------
+    >>> read_table(Path("irises.csv"), "species").feature_names  # doctest: +SKIP
+    ('sepal_length', 'sepal_width', 'petal_length', 'petal_width')
+    """
+    frame = _read_csv(path) if path.suffix.lower() == ".csv" else _read_parquet(path)
+    if needs_target and target not in frame.columns:
+        raise DataError(_no_target(path, target, list(frame.columns)))
+    if len(frame) == 0:
+        raise DataError(f"{path} has no rows")
+    labels = None
+    if target is not None and target in frame.columns:
+        column = frame.pop(target)
+        _check_complete(column, path)
+        labels = column.to_numpy()
+    if frame.shape[1] == 0:
+        raise DataError(f"{path} has no column beside {target!r}")
+    return ExampleSet(_numbers(frame, path), labels, feature_names=tuple(frame.columns))
+
+
+def _no_target(path: Path, target: str | None, columns: list[str]) -> str:
+    names = ", ".join(columns[:30]) + (", ..." if len(columns) > 30 else "")
+    if target is None:
+        return f"target is not given: name the column of {path} that holds the labels; its columns are {names}"
+    return f"{path} has no column {target!r}; its columns are {names}"
+
+
+def _import_pandas() -> Any:
+    try:
+        import pandas
+    except ImportError as error:
+        raise MissingExtraError('reading .csv and .parquet files needs pandas: pip install "fastmlp[data]"') from error
+    return pandas
+
+
+def _read_csv(path: Path) -> Any:
+    pandas = _import_pandas()
+    # index_col=False: pandas must not quietly take the first column for row names when rows are longer than the header.
+    options = {"encoding": "utf-8-sig", "index_col": False, "low_memory": False}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pandas.errors.ParserWarning)  # pandas would go on without some of the data
+            # pandas renames repeated and empty names, so the header is looked at by itself first.
+            header = pandas.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False, **options)
+            _check_names(header.iloc[0].tolist(), path)
+            return pandas.read_csv(path, **options)
+    except DataError:
+        raise
+    except (OSError, ValueError, pandas.errors.ParserWarning) as error:
+        raise DataError(f"{path} cannot be read as a CSV file: {_one_line(error)}") from error
+
+
+def _read_parquet(path: Path) -> Any:
+    pandas = _import_pandas()
+    try:
+        from pyarrow import ArrowException, parquet
+    except ImportError as error:
+        raise MissingExtraError('reading .parquet files needs pyarrow: pip install "fastmlp[data]"') from error
+    try:
+        _check_names(parquet.read_schema(path).names, path)
+        frame = pandas.read_parquet(path, engine="pyarrow")
+    except DataError:
+        raise
+    except (OSError, ValueError, ArrowException) as error:
+        raise DataError(f"{path} cannot be read as a Parquet file: {_one_line(error)}") from error
+    frame.columns = [str(name) for name in frame.columns]
+    return frame
+
+
+def _check_names(names: Sequence[str], path: Path) -> None:
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        raise DataError(f"{path} has more than one column named {repeated[0]!r}; rename or remove one of them")
+    if "" in names:
+        raise DataError(
+            f"{path}: column {names.index('')} has no name; name it, or remove it if it only numbers the rows "
+            "(pandas writes such a column unless to_csv is told index=False)"
+        )
+
+
+def _check_complete(column: Any, path: Path) -> None:
+    missing = column.isna().to_numpy()
+    if missing.any():
+        raise DataError(
+            f"{path}: the value of column {column.name!r} in row {int(np.argmax(missing))} is missing (empty, NaN, "
+            "or a word such as NA); fill in or remove such rows first"
+        )
+
+
+def _numbers(frame: Any, path: Path) -> npt.NDArray[Any]:
+    """All columns as one matrix (n, D) of the smallest dtype that holds each of them exactly."""
+    types = _import_pandas().api.types
+    columns = []
+    for name in frame.columns:
+        column = frame[name]
+        _check_complete(column, path)
+        if not types.is_numeric_dtype(column.dtype) or types.is_complex_dtype(column.dtype):
+            raise DataError(f"{path}: {_first_text(column)}; inputs must be numbers")
+        columns.append(as_numbers(column.to_numpy(), f"{path}: column {name!r}"))  # (n,)
+    matrix = np.empty(frame.shape, np.result_type(*{values.dtype for values in columns}))  # (n, D)
+    for number, values in enumerate(columns):
+        matrix[:, number] = values
+    return matrix
+
+
+def _first_text(column: Any) -> str:
+    """Say where a column that should be numeric first is not."""
+    pandas = _import_pandas()
+    if column.dtype.kind not in "OTU":
+        return f"column {column.name!r} holds values of the type {column.dtype}"
+    readable = pandas.to_numeric(column, errors="coerce").notna().to_numpy()
+    row = int(np.argmin(readable))
+    value = repr(column.iloc[row])
+    return f"column {column.name!r} has {value if len(value) <= 60 else value[:57] + '...'} in row {row}"
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
