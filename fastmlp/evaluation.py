@@ -1,0 +1,116 @@
+"""Looking at a network: its logits, loss and accuracy on a part of the data, by running statistics.
+
+For evaluation each batch norm is folded into its layer, w' = w * scale and b' = beta - mean * scale with
+scale = gamma / sqrt(var + eps), so that a forward pass is products and activations only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastmlp.examples import Examples
+from fastmlp.network import BATCH_NORM_EPS, Network
+
+Array = Any
+
+CHUNK_BYTES = 4 << 20   # of standardised input at a time: enough rows for the product, few enough for the cache
+
+
+@dataclass(frozen=True)
+class Score:
+    """How the members do on one part of the data; arrays (M,) in float64 on the host.
+
+    Attributes
+    ----------
+    loss : mean loss, weighted as in training
+    cost : loss plus penalty
+    accuracy : fraction of the examples that are classified correctly
+    """
+
+    loss: npt.NDArray[np.float64]
+    cost: npt.NDArray[np.float64]
+    accuracy: npt.NDArray[np.float64]
+
+
+def folded_layers(network: Network) -> list[tuple[Array, Array]]:
+    """Weights (M, D, H) and biases (M, H) of a network without batch norm that computes the same.
+
+    Before the first training step there are no running statistics: then mean 0 and variance 1 stand in.
+    """
+    xp = network.backend.xp
+    half, units, layers = network.running.shape[0] // 2, 0, []
+    for layer in network.layers:
+        if layer.gamma is None:
+            layers.append((layer.w, layer.b))
+            continue
+        size, shape = layer.gamma.shape[0] * layer.gamma.shape[1], layer.gamma.shape
+        mean = xp.reshape(network.running[units:units + size], shape)
+        var = xp.reshape(network.running[half + units:half + units + size], shape)
+        scale = layer.gamma / xp.sqrt(var + BATCH_NORM_EPS) if network.has_running else layer.gamma     # (M, H)
+        layers.append((layer.w * scale[:, None, :], layer.beta - mean * scale))
+        units += size
+    return layers
+
+
+def chunks_of_logits(network: Network, examples: Examples) -> Iterator[tuple[Array, Array, Array]]:
+    """Row numbers (n,), logits (M, n, C) and targets (n, C) of one chunk after the other; valid until the next."""
+    kernels, spec = network.kernels, network.spec
+    layers = folded_layers(network)
+    rows_at_once = max(1, min(examples.n, CHUNK_BYTES // (network.dtype.itemsize * spec.n_inputs)))
+    x_buffer, target_buffer = examples.buffers(rows_at_once)
+    all_rows = network.backend.asarray(np.arange(examples.n))
+    for start in range(0, examples.n, rows_at_once):
+        rows = all_rows[start:min(start + rows_at_once, examples.n)]
+        n = rows.shape[0]
+        x, targets = x_buffer[:n, ...], target_buffer[:n, ...]
+        examples.read(rows, x, targets)
+        y = x[None, ...]                                                # (1, n, D)
+        for k, (w, b) in enumerate(layers):
+            s = network.empty((w.shape[0], n, w.shape[2]))
+            kernels.linear(y, w, b, s)
+            if k < len(spec.hidden):
+                y = network.empty(s.shape)
+                kernels.activation(s, y, kind=spec.activation)
+            else:
+                y = s
+            y = network.by_member(y)                                    # (M, n, H)
+        yield rows, y, targets
+
+
+def evaluate(network: Network, examples: Examples) -> Score:
+    """Loss, cost and accuracy of every member on all examples; the device is read once, at the end."""
+    read, xp = network.backend.to_host, network.backend.xp
+    pieces = []                                                         # (M, 3): loss * share, correct, share
+    for rows, logits, targets in chunks_of_logits(network, examples):
+        loss, correct = network.empty((network.members,)), network.empty((network.members,))
+        network.loss(logits, targets, examples.weights(rows), loss, network.empty(logits.shape))
+        network.kernels.count_correct(logits, xp.take(examples.labels, rows, axis=0), correct)
+        share = examples.share(rows)
+        pieces.append(xp.stack([loss * share, correct, xp.ones_like(loss) * share], axis=-1))
+    weighted, correct, share = read(xp.stack(pieces)).astype(np.float64).sum(axis=0).T      # (M,) each
+    loss = weighted / np.where(share > 0, share, 1.0)
+    return Score(loss, loss + read(network.penalty()).astype(np.float64), correct / examples.n)
+
+
+def predict_logits(network: Network, examples: Examples) -> npt.NDArray[Any]:
+    """Logits of every member for all examples, (M, n, C), on the host."""
+    logits = np.empty((network.members, examples.n, network.spec.n_classes), network.dtype)
+    start = 0
+    for rows, chunk, _ in chunks_of_logits(network, examples):
+        logits[:, start:start + rows.shape[0]] = network.backend.to_host(chunk)
+        start += rows.shape[0]
+    return logits
+
+
+def softmax(logits: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Probabilities along the last axis, on the host, in float64, shifted so that nothing overflows."""
+    shifted = logits.astype(np.float64)
+    shifted -= shifted.max(axis=-1, keepdims=True)
+    np.exp(shifted, out=shifted)
+    shifted /= shifted.sum(axis=-1, keepdims=True)
+    return shifted

@@ -1,0 +1,93 @@
+"""A part of the data set, kept where the training runs, and handed out batch by batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastmlp.backend import Backend
+from fastmlp.data.standardize import Standardizer
+
+Array = Any
+
+
+class Examples:
+    """Examples on the training's device.
+
+    Bytes stay bytes: they are standardised as a batch is gathered, so 45,000 images take 138 MB instead of 553. Other
+    data are standardised once, in double precision, and kept in the network's dtype.
+
+    Parameters
+    ----------
+    x : ndarray (n, D)
+        Examples as rows, as they were read.
+    labels : ndarray (n,), int
+        Class numbers.
+    n_classes : int
+        How many classes there are.
+    standardizer : Standardizer
+        Fitted on the training part.
+    backend : Backend
+        Where to keep them.
+    dtype : {"float32", "float64"}, default "float32"
+        Of the batches.
+    sample_weight : ndarray (n,), optional
+        Weight of each example in the mean loss; equal weights where it is absent.
+
+    Attributes
+    ----------
+    n : int
+        Number of examples.
+    data : array (n, D)
+        On the device, bytes or the network's dtype.
+    labels : array (n,)
+        On the device.
+    sample_weight : array (n,) or None
+        On the device.
+    """
+
+    def __init__(self, x: npt.NDArray[Any], labels: npt.NDArray[Any], n_classes: int, standardizer: Standardizer,
+                 backend: Backend, dtype: str = "float32", sample_weight: npt.NDArray[Any] | None = None) -> None:
+        self.n, self.n_features = int(x.shape[0]), int(x.shape[1])
+        self.backend, self.kernels, self.xp = backend, backend.kernels, backend.xp
+        self.dtype = np.dtype(dtype)
+        as_bytes = x.dtype == np.uint8
+        self.data = backend.asarray(x if as_bytes else standardizer.apply(x, self.dtype))
+        standardise = as_bytes and bool(np.any(standardizer.mean != 0) or np.any(standardizer.std != 1))
+        self._mean = backend.asarray(standardizer.mean.astype(self.dtype)) if standardise else None
+        self._inv_std = backend.asarray((1.0 / standardizer.std).astype(self.dtype)) if standardise else None
+        self.labels = backend.asarray(np.asarray(labels, np.int64))
+        self._one_hot = backend.asarray(np.eye(n_classes, dtype=self.dtype))            # (C, C)
+        self.sample_weight = None
+        if sample_weight is not None:
+            self.sample_weight = backend.asarray(np.asarray(sample_weight, self.dtype))
+        self._equal_weights: dict[int, Array] = {}
+
+    def buffers(self, n: int) -> tuple[Array, Array]:
+        """New arrays for a batch of n: x (n, D) and targets (n, C)."""
+        return (self.backend.asarray(np.zeros((n, self.n_features), self.dtype)),
+                self.backend.asarray(np.zeros((n, self._one_hot.shape[0]), self.dtype)))
+
+    def read(self, rows: Array, x: Array, targets: Array) -> None:
+        """Gather the rows (N,): standardised examples -> x (N, D), one-hot labels -> targets (N, C)."""
+        self.kernels.gather(self.data, rows, self._mean, self._inv_std, x)
+        self.kernels.gather(self._one_hot, self.xp.take(self.labels, rows, axis=0), None, None, targets)
+
+    def weights(self, rows: Array) -> Array:
+        """Weights of the rows in their mean: (N,), summing to 1 (or all 0, if every sample weight among them is)."""
+        n = rows.shape[0]
+        if self.sample_weight is None:
+            if n not in self._equal_weights:
+                self._equal_weights[n] = self.backend.asarray(np.full(n, 1.0 / n, self.dtype))
+            return self._equal_weights[n]
+        weights = self.xp.take(self.sample_weight, rows, axis=0)
+        total = self.xp.sum(weights)
+        return weights / self.xp.where(total > 0, total, self.xp.ones_like(total))
+
+    def share(self, rows: Array) -> Array | float:
+        """What the rows count for in the mean over all examples: their number, or the sum of their sample weights."""
+        if self.sample_weight is None:
+            return float(rows.shape[0])
+        return self.xp.sum(self.xp.take(self.sample_weight, rows, axis=0))

@@ -1,0 +1,41 @@
+"""What is measured while a network trains."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+Row = dict[str, Any]
+
+
+@dataclass
+class History:
+    """The measurements of a training: a row at step 0, after every evaluated epoch, and at the end.
+
+    Attributes
+    ----------
+    rows : list of dict
+        `step, epoch, lr`, the mean `batch_loss` of the epoch's steps, and for each evaluated part
+        `<part>_loss, <part>_cost, <part>_accuracy`; numbers for one network, arrays (M,) for a population.
+    epoch_seconds, epoch_examples : list
+        Time in training steps, evaluation left out, and examples seen, of every epoch.
+    epoch_is_whole : list of bool
+        Whether the epoch passed over all the data.
+    """
+
+    rows: list[Row] = field(default_factory=list)
+    epoch_seconds: list[float] = field(default_factory=list)
+    epoch_examples: list[int] = field(default_factory=list)
+    epoch_is_whole: list[bool] = field(default_factory=list)
+
+    def column(self, name: str) -> list[Any]:
+        """One measurement over all rows; NaN where it was not made."""
+        return [row.get(name, float("nan")) for row in self.rows]
+
+    @property
+    def seconds_per_epoch(self) -> float:
+        """Median over the whole epochs (over all, if none is whole) of the seconds spent in training steps."""
+        whole = [s for s, is_whole in zip(self.epoch_seconds, self.epoch_is_whole, strict=True) if is_whole]
+        return float(np.median(whole or self.epoch_seconds)) if self.epoch_seconds else 0.0

@@ -1,0 +1,251 @@
+"""A population of networks of one shape: their parameters, forward and backward. One network is a population of one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastmlp.backend import Backend
+from fastmlp.initializers import draw_weights
+from fastmlp.layout import Layout, NetworkSpec, members_first
+
+Array = Any
+
+BATCH_NORM_EPS = 1e-5   # added to the variance, as in PyTorch; also what keeps a constant unit finite
+
+
+@dataclass
+class Layer:
+    """The views of one layer that the operations work on; M is 1 in the first layer (members side by side)."""
+
+    w: Array                        # (M, D, H)
+    b: Array | None                 # (M, H), None under batch norm
+    gamma: Array | None             # (M, H), None without batch norm
+    beta: Array | None
+    gw: Array
+    gb: Array | None
+    ggamma: Array | None
+    gbeta: Array | None
+
+
+@dataclass
+class Activity:
+    """What one layer computes for one batch, kept for the way back."""
+
+    x: Array                        # (M, N, D) input: a view of the layer below
+    s: Array                        # (M, N, H) w x + b
+    y: Array                        # (M, N, H) activation(batch norm(s)); s itself in the output layer
+    gs: Array                       # gradients with respect to the two
+    gy: Array
+    gx: Array | None                # (M, N, D) where to write the gradient for the layer below
+    mean: Array | None              # (M, H) statistics of the batch
+    var: Array | None
+    inv_std: Array | None
+
+
+class Network:
+    """`members` networks of one shape, computed together.
+
+    Parameters
+    ----------
+    spec : NetworkSpec
+        The shape they share.
+    backend : Backend
+        Where they live.
+    members : int, default 1
+        How many.
+    dtype : {"float32", "float64"}, default "float32"
+        Of parameters and computation.
+    l2 : float or sequence of float, default 0.0
+        The penalty's factor, one for all or one a member: cost = loss + l2 * sum of squared weights.
+
+    Attributes
+    ----------
+    parameters, gradients : array (layout.size,)
+        One flat buffer each; `views` and `layout` name its parts.
+    running : array (2 S,)
+        Batch norm's running means, then variances, of all S normalised units.
+
+    Examples
+    --------
+    >>> from fastmlp.backend import resolve
+    >>> network = Network(NetworkSpec(4, (3,), 2), resolve("cpu"))
+    >>> network.initialize([0])
+    >>> network.views()["w0"].shape
+    (1, 4, 3)
+    """
+
+    def __init__(self, spec: NetworkSpec, backend: Backend, *, members: int = 1, dtype: str = "float32",
+                 l2: float | npt.ArrayLike = 0.0) -> None:
+        xp = backend.xp
+        self.spec, self.backend, self.members = spec, backend, members
+        self.kernels = backend.kernels
+        self.dtype = np.dtype(dtype)
+        self.layout = Layout(spec, members, xp)
+        self.parameters = self.empty((self.layout.size,))
+        self.gradients = self.empty((self.layout.size,))
+        self.l2 = backend.asarray(np.broadcast_to(np.asarray(l2, self.dtype), (members,)).copy())       # (M,)
+        n_normalised = members * sum(spec.hidden) if spec.batch_norm else 0
+        self.running = self.empty((2 * n_normalised,))
+        self.statistics = self.empty((2 * n_normalised,))       # of the batch at hand, laid out like `running`
+        self.has_running = False                                # the first batch initialises the running statistics
+        self.layers = self._make_layers()
+        self._activities: dict[int, list[Activity]] = {}
+
+    def empty(self, shape: tuple[int, ...]) -> Array:
+        """A new array of the network's dtype on its device."""
+        return self.backend.asarray(np.zeros(shape, self.dtype))
+
+    def zeros_like_parameters(self) -> Array:
+        """A flat buffer of zeros for an optimizer's state."""
+        return self.empty((self.layout.size,))
+
+    def _make_layers(self) -> list[Layer]:
+        values = self.layout.computing_views(self.parameters)
+        slopes = self.layout.computing_views(self.gradients)
+        return [
+            Layer(values[f"w{k}"], values.get(f"b{k}"), values.get(f"gamma{k}"), values.get(f"beta{k}"),
+                  slopes[f"w{k}"], slopes.get(f"b{k}"), slopes.get(f"gamma{k}"), slopes.get(f"beta{k}"))
+            for k in range(self.spec.n_layers)
+        ]
+
+    def views(self) -> dict[str, Array]:
+        """Parameters by name, members first: `w0` (M, D, H), `b0` or `gamma0`, `beta0` (M, H), `w1`, ..."""
+        return self.layout.member_views(self.parameters)
+
+    def initialize(self, seeds: list[int], init: list[str] | str = "he", init_std: list[float] | float = 0.01) -> None:
+        """Draw new weights: member k from `seeds[k]`, as `initializers.draw_weights` says; forget running statistics.
+
+        Parameters
+        ----------
+        seeds : list of int, one a member
+        init : str or list of str, default "he"
+            `he`, `xavier` or `normal`; one for all or one a member.
+        init_std : float or list of float, default 0.01
+            Standard deviation for `normal`.
+        """
+        inits = [init] * self.members if isinstance(init, str) else init
+        stds = [init_std] * self.members if isinstance(init_std, float) else init_std
+        values = np.zeros(self.layout.size, np.float64)
+        views = Layout(self.spec, self.members, np).member_views(values)
+        for k, (seed, kind, std) in enumerate(zip(seeds, inits, stds, strict=True)):
+            for layer, w in enumerate(draw_weights(seed, self.spec.sizes, kind, std)):
+                views[f"w{layer}"][k] = w
+        for name, view in views.items():
+            if name.startswith("gamma"):
+                view[...] = 1.0
+        self.parameters[...] = self.backend.asarray(values.astype(self.dtype))
+        self.has_running = False
+
+    # ------------------------------------------------------------------------------------------------ one batch
+
+    def _activities_for(self, x: Array) -> list[Activity]:
+        """The buffers for batches of this size, made once; their first input is x (N, D)."""
+        n = x.shape[0]
+        if n not in self._activities:
+            self._activities[n] = self._make_activities(n)
+        activities = self._activities[n]
+        activities[0].x = x[None, ...]                                  # (1, N, D)
+        return activities
+
+    def _make_activities(self, n: int) -> list[Activity]:
+        xp, spec = self.backend.xp, self.spec
+        activities: list[Activity] = []
+        units = 0                                                       # normalised units of the layers below
+        for k, width in enumerate(spec.sizes[1:]):
+            shape = (1, n, self.members * width) if k == 0 else (self.members, n, width)
+            last = k == spec.n_layers - 1
+            s, gs = self.empty(shape), self.empty(shape)
+            y, gy = (s, gs) if last else (self.empty(shape), self.empty(shape))
+            mean = var = inv_std = None
+            if spec.normalized(k):
+                size, half = self.members * width, self.statistics.shape[0] // 2
+                per_layer = (shape[0], shape[2])                        # (M, H)
+                mean = xp.reshape(self.statistics[units:units + size], per_layer)
+                var = xp.reshape(self.statistics[half + units:half + units + size], per_layer)
+                inv_std = self.empty(per_layer)
+                units += size
+            below = activities[-1] if activities else None
+            activities.append(Activity(
+                x=None if below is None else self.by_member(below.y), s=s, y=y, gs=gs, gy=gy,
+                gx=None if below is None else self.by_member(below.gy), mean=mean, var=var, inv_std=inv_std,
+            ))
+        return activities
+
+    def by_member(self, array: Array) -> Array:
+        """A view (members, N, H) of a layer's array, which is (1, N, members * H) in the first layer."""
+        if array.shape[0] == self.members:
+            return array
+        return members_first(array, self.members, self.backend.xp)
+
+    def forward(self, x: Array, weights: Array) -> list[Activity]:
+        """Compute all layers with the statistics of this batch, as in training.
+
+        x (N, D), weights (N,) of the examples in those statistics, which sum to 1.
+        """
+        activities = self._activities_for(x)
+        kind = self.spec.activation
+        for layer, a in zip(self.layers, activities, strict=True):
+            self.kernels.linear(a.x, layer.w, layer.b, a.s)
+            if layer.gamma is not None:
+                self.kernels.batch_norm_activation(a.s, weights, layer.gamma, layer.beta, a.mean, a.var, a.inv_std,
+                                                   a.y, kind=kind, eps=BATCH_NORM_EPS)
+            elif a.y is not a.s:
+                self.kernels.activation(a.s, a.y, kind=kind)
+        return activities
+
+    def loss(self, logits: Array, targets: Array, weights: Array, loss: Array, glogits: Array) -> None:
+        """The spec's loss: see `kernels.reference.cross_entropy` and `hinge` for the shapes."""
+        compute = self.kernels.cross_entropy if self.spec.loss == "cross-entropy" else self.kernels.hinge
+        compute(logits, targets, weights, loss, glogits)
+
+    def loss_and_gradient(self, x: Array, targets: Array, weights: Array, loss: Array) -> None:
+        """The loss of one batch and its gradient with respect to every parameter.
+
+        The penalty is not in it: the optimizers add it (`Block.penalty`), as does `penalty`.
+
+        Parameters
+        ----------
+        x : array (N, D)
+            The batch.
+        targets : array (N, C)
+            One-hot rows (or any rows that sum to 1).
+        weights : array (N,)
+            Weight of each example in the mean loss and in batch norm's statistics; they sum to 1.
+        loss : array (M,)
+            Written: the weighted mean loss of each member.
+
+        Notes
+        -----
+        Writes `gradients`, `statistics`, and nothing else that outlives the call.
+        """
+        activities = self.forward(x, weights)
+        top = activities[-1]
+        self.loss(self.by_member(top.y), targets, weights, loss, self.by_member(top.gy))
+        kind = self.spec.activation
+        for layer, a in zip(reversed(self.layers), reversed(activities), strict=True):
+            if layer.gamma is not None:
+                self.kernels.batch_norm_activation_backward(
+                    a.gy, a.s, a.y, weights, layer.gamma, layer.beta, a.mean, a.inv_std, a.gs, layer.ggamma,
+                    layer.gbeta, kind=kind)
+            elif a.gy is not a.gs:
+                self.kernels.activation_backward(a.gy, a.s, a.y, a.gs, kind=kind)
+            self.kernels.linear_backward(a.gs, a.x, layer.w, layer.gw, layer.gb, a.gx)
+
+    def update_running(self, decay: float) -> None:
+        """Fold the last batch's statistics into the running ones; the first batch's become them."""
+        if self.spec.batch_norm and self.spec.hidden:
+            self.kernels.moving_average(self.statistics, decay if self.has_running else 0.0, self.running)
+            self.has_running = True
+
+    def penalty(self) -> Array:
+        """The penalty of each member, l2 * sum of squared weights.  ->  (M,)."""
+        xp = self.backend.xp
+        total = self.empty((self.members,))
+        for name, view in self.views().items():
+            if name.startswith("w"):
+                total += self.l2 * xp.sum(view * view, axis=(-2, -1))
+        return total

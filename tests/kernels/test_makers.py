@@ -1,0 +1,92 @@
+"""Every maker answers to the reference: the same signatures, the same numbers, nothing else touched."""
+
+import inspect
+
+import numpy as np
+import pytest
+from operations import SIZES, cases
+from tolerances import KERNEL, assert_close
+
+from fastmlp.kernels import CONTRACT, MAKERS, bind, reference
+
+MAKER_NAMES = sorted(name for name in MAKERS if name == "cpu")      # those that NumPy arrays can be given to
+
+
+def offered(maker):
+    return [name for name in CONTRACT if hasattr(maker, name)]
+
+
+def test_the_reference_has_every_operation_of_the_contract_and_no_other():
+    public = {name for name, value in vars(reference).items() if inspect.isfunction(value) and name[0] != "_"}
+    assert public == set(CONTRACT)
+    assert len(CONTRACT) == len(set(CONTRACT))
+
+
+def test_the_cases_cover_the_whole_contract():
+    assert {case.operation for case in cases(SIZES[1])} == set(CONTRACT)
+
+
+@pytest.mark.parametrize("name", sorted(MAKERS))
+def test_a_maker_takes_the_arguments_of_the_reference_less_xp(name):
+    assert offered(MAKERS[name])
+    for operation in offered(MAKERS[name]):
+        def shape_of(function):
+            parameters = inspect.signature(function).parameters.values()
+            return [(p.name, p.kind, p.default) for p in parameters if p.name != "xp"]
+        assert shape_of(getattr(MAKERS[name], operation)) == shape_of(getattr(reference, operation)), operation
+
+
+@pytest.mark.parametrize("name", sorted(MAKERS))
+def test_a_maker_offers_nothing_that_is_not_in_the_contract(name):
+    public = {key for key, value in vars(MAKERS[name]).items()
+              if inspect.isfunction(value) and key[0] != "_" and value.__module__ == MAKERS[name].__name__}
+    assert public <= set(CONTRACT)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("strided", [False, True], ids=["contiguous", "strided"])
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+@pytest.mark.parametrize("name", MAKER_NAMES)
+def test_a_maker_computes_what_the_reference_computes(name, sizes, strided, dtype):
+    for case in cases(sizes):
+        maker = getattr(MAKERS[name], case.operation, None)
+        if maker is None:
+            continue
+        expected = case.call(getattr(reference, case.operation), xp=np)
+        got = case.call(maker, dtype, strided)
+        assert got.keys() == expected.keys()
+        for output, value in got.items():
+            what = f"{case.operation} ({case.label}): {output}"
+            assert value.dtype == dtype, what
+            assert_close(value, expected[output], KERNEL[dtype], what)
+
+
+@pytest.mark.parametrize("sizes", SIZES[1:3], ids=str)
+def test_the_old_content_of_outputs_does_not_matter(sizes):
+    for maker in (reference, *(MAKERS[name] for name in MAKER_NAMES)):
+        extra = {"xp": np} if maker is reference else {}
+        for case in cases(sizes):
+            if hasattr(maker, case.operation):
+                over_nan = case.call(getattr(maker, case.operation), **extra)
+                over_seven = case.call(getattr(maker, case.operation), poison=7.0, **extra)
+                for output, value in over_nan.items():
+                    assert np.isfinite(value).all(), f"{case.operation} ({case.label}): {output} was not written"
+                    assert np.array_equal(value, over_seven[output]), f"{case.operation}: {output} depends on what was"
+
+
+@pytest.mark.parametrize("sizes", SIZES[1:3], ids=str)
+def test_the_reference_computes_in_the_dtype_of_its_arrays(sizes):
+    for case in cases(sizes):
+        expected = case.call(getattr(reference, case.operation), xp=np)
+        for output, value in case.call(getattr(reference, case.operation), "float32", xp=np).items():
+            assert value.dtype == np.float32
+            assert_close(value, expected[output], KERNEL["float32"], f"{case.operation} ({case.label}): {output}")
+
+
+def test_bind_takes_the_maker_where_there_is_one_and_the_reference_elsewhere():
+    fast, plain = bind("cpu", np), bind("something else", np)
+    assert all(hasattr(fast, operation) and hasattr(plain, operation) for operation in CONTRACT)
+    assert fast.linear is MAKERS["cpu"].linear
+    y = np.empty((1, 1, 1))
+    plain.linear(np.ones((1, 1, 2)), np.ones((1, 2, 1)), np.ones((1, 1)), y)
+    assert y.item() == 3.0

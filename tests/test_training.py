@@ -1,0 +1,340 @@
+"""The training loop: that it learns, repeats itself, keeps members apart, stops well, and never leaves the device."""
+
+import itertools
+
+import numpy as np
+import pytest
+from tolerances import MEMBER, assert_close
+
+from fastmlp import schedules
+from fastmlp.backend import Backend
+from fastmlp.errors import ConfigError, DivergenceError
+from fastmlp.history import History
+from fastmlp.optimizers import SGD, Adam
+from fastmlp.training import check_batches, train
+
+# ------------------------------------------------------------------------------------------------ what is learned
+
+GOLDEN = {
+    True: [1.3655564539620835, 1.301513112688485, 1.5101771335136738, 1.1598115595362235, 1.2092708197475095,
+           1.382129487133156, 1.0397973158441227, 1.1727490887314254, 0.8741547736843968, 1.078490842826002],
+    False: [1.2420651846290158, 1.7065982158373758, 1.1839332766883945, 1.1044583978467408, 1.2534964079046271,
+            0.9155332846390041, 0.6967323185263251, 0.9765861461975089, 0.8574767928656256, 0.9610739025943189],
+}
+
+
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_ten_steps_have_the_losses_they_have_always_had(make_trainer, batch_norm):
+    trainer = make_trainer(batch_norm=batch_norm, l2=0.01, batch_size=12, schedule=lambda step: schedules.cyclical(
+        step, lr_min=0.01, lr_max=0.5, step_size=5))
+    losses = np.concatenate([trainer.run_epoch().losses[:, 0] for _ in range(2)])
+    assert_close(losses, GOLDEN[batch_norm], 1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_a_hundred_examples_are_learned_by_heart(make_trainer, make_examples, batch_norm, dtype):
+    trainer = make_trainer((50,), batch_norm=batch_norm, dtype=dtype, examples=make_examples(n=100, d=20, dtype=dtype),
+                           batch_size=20, schedule=lambda step: schedules.constant(step, lr=0.3))
+    history = train(trainer, 200 * 5, parts={"train": trainer.examples}, evaluate_every=100)
+    assert history.rows[-1]["batch_loss"] < 0.01
+    assert history.rows[-1]["train_loss"] < 0.01
+    assert history.rows[-1]["train_accuracy"] == 1.0
+    assert history.rows[0]["train_loss"] > 1.0
+
+
+def run(make_trainer, epochs=3, **options):
+    trainer = make_trainer(**options)
+    losses = np.concatenate([trainer.run_epoch().losses for _ in range(epochs)])
+    return losses, trainer.network.parameters, trainer.network.running
+
+
+@pytest.mark.parametrize("optimizer", [SGD, Adam])
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others(make_trainer, optimizer):
+    first, again = (run(make_trainer, dtype="float32", optimizer=optimizer(), seed=4) for _ in range(2))
+    for one, two in zip(first, again, strict=True):
+        assert np.array_equal(one, two)
+    other = run(make_trainer, dtype="float32", optimizer=optimizer(), seed=5)
+    assert not np.array_equal(first[1], other[1])
+
+
+def test_without_shuffling_every_epoch_has_the_same_batches(make_trainer):
+    trainer = make_trainer(shuffle=False, schedule=lambda step: schedules.constant(step, lr=0.0))
+    assert np.array_equal(trainer.run_epoch().losses, trainer.run_epoch().losses)
+    trainer = make_trainer(schedule=lambda step: schedules.constant(step, lr=0.0))
+    assert not np.array_equal(trainer.run_epoch().losses, trainer.run_epoch().losses)
+
+
+def test_every_example_is_seen_once_an_epoch_in_a_smaller_last_batch_too(make_trainer, make_examples):
+    # rate 0 and no batch norm: the losses weighted by batch size are the mean loss of the whole set
+    examples = make_examples(n=53)
+    trainer = make_trainer(batch_norm=False, examples=examples, schedule=lambda step: schedules.constant(step, lr=0.0))
+    report = trainer.run_epoch()
+    assert report.losses.shape == (3, 1)
+    assert report.n_examples == 53
+    assert report.complete
+    row = train(trainer, 6, parts={"train": examples}).rows[-1]
+    assert_close(np.array([20, 20, 13]) @ report.losses[:, 0] / 53, row["train_loss"], 1e-13)
+
+
+# ------------------------------------------------------------------------------------------------ populations
+
+MEMBERS = {
+    "seeds": [3, 1, 4, 1, 5, 9, 2, 6],
+    "l2": np.array([0.0, 0.1, 0.01, 0.01, 1e-3, 1e-4, 0.0, 0.05]),
+    "init": ["he", "xavier", "normal", "he", "he", "xavier", "he", "he"],
+    "lr_min": np.array([1e-5, 1e-3, 1e-2, 1e-5, 1e-4, 0.0, 0.05, 1e-5]),
+    "lr_max": np.array([0.1, 0.2, 0.3, 0.05, 0.2, 0.1, 0.06, 0.4]),
+}
+
+
+@pytest.mark.parametrize("optimizer", [lambda: SGD(), lambda: SGD(momentum=0.9, nesterov=True), lambda: Adam()],
+                         ids=["sgd", "nesterov", "adam"])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize(("hidden", "batch_norm"), [((), False), ((9, 8), True), ((9, 8), False)],
+                         ids=["softmax", "batch-norm", "plain"])
+def test_a_member_of_eight_is_trained_as_if_alone(make_trainer, hidden, batch_norm, dtype, optimizer):
+    scale = 0.05 if optimizer().__class__ is Adam else 1.0
+
+    def trained(which):
+        def schedule(step):
+            return scale * schedules.cyclical(step, lr_min=MEMBERS["lr_min"][which], lr_max=MEMBERS["lr_max"][which],
+                                              step_size=6)
+        trainer = make_trainer(hidden, batch_norm=batch_norm, members=len(which), dtype=dtype,
+                               l2=MEMBERS["l2"][which], seeds=[MEMBERS["seeds"][k] for k in which],
+                               init=[MEMBERS["init"][k] for k in which], optimizer=optimizer(), schedule=schedule,
+                               batch_size=14)
+        history = train(trainer, 25, parts={"val": trainer.examples})
+        return trainer.network, history.rows[-1]
+
+    population, row = trained(list(range(8)))
+    for k in range(8):
+        alone, row_alone = trained([k])
+        for name, view in alone.views().items():
+            assert_close(population.views()[name][k], view[0], MEMBER[dtype], f"member {k}, {name}")
+        for name in ("val_loss", "val_cost", "batch_loss"):
+            assert_close(row[name][k], row_alone[name], MEMBER[dtype], f"member {k}, {name}")
+        assert row["lr"][k] == row_alone["lr"]
+
+
+# ------------------------------------------------------------------------------------------------ stopping
+
+@pytest.mark.parametrize("members", [1, 3])
+def test_divergence_names_step_and_rate_and_restores_the_last_good_epoch(make_trainer, members):
+    def schedule(step):
+        sane = 0.01 + 0.001 * np.asarray(step) + np.zeros(members)
+        # step 13 (from 0) throws the last member's weights out of range; the next step's loss shows it
+        return np.where((np.asarray(step) == 13) & (np.arange(members) == members - 1), 1e30, sane)
+
+    trainer = make_trainer(dtype="float32", batch_norm=False, members=members, optimizer=SGD(momentum=0.9),
+                           schedule=schedule, batch_size=5)         # 12 steps an epoch
+    trainer.run_epoch()
+    good = trainer.network.parameters.copy(), trainer.optimizer.state["velocity"].copy()
+    with pytest.raises(DivergenceError, match=r"step 15, learning rate 0\.024") as caught:
+        trainer.run_epoch()
+    assert caught.value.step == 15
+    assert caught.value.lr == pytest.approx(0.024)
+    assert ("member 2" in str(caught.value)) == (members == 3)
+    assert np.array_equal(trainer.network.parameters, good[0])
+    assert np.array_equal(trainer.optimizer.state["velocity"], good[1])
+    assert trainer.step == 12
+
+
+def test_the_history_outlives_a_divergence(make_trainer):
+    trainer = make_trainer(dtype="float32", batch_norm=False, batch_size=20, schedule=lambda step: np.where(
+        np.asarray(step) < 6, 0.01, 1e30) + 0.0)
+    history = History()
+    with pytest.raises(DivergenceError):
+        train(trainer, 30, parts={"train": trainer.examples}, history=history)
+    assert [row["step"] for row in history.rows] == [0, 3, 6]
+    assert np.isfinite(trainer.network.parameters).all()
+
+
+def test_a_divergence_that_only_the_evaluation_sees_is_found(make_trainer):
+    trainer = make_trainer(dtype="float32", batch_norm=False, batch_size=60, schedule=lambda step: np.full(
+        np.shape(step), 1e30))
+    before = trainer.network.parameters.copy()
+    with pytest.raises(DivergenceError, match="evaluated cost"):        # one step: its loss is from before the update
+        train(trainer, 1, parts={"train": trainer.examples})
+    assert np.array_equal(trainer.network.parameters, before)
+
+
+class Interrupting(SGD):
+    """Gradient descent with momentum that is interrupted amid its n-th update."""
+
+    def __init__(self, at):
+        super().__init__(momentum=0.9)
+        self.at, self.updates = at, itertools.count(1)
+
+    def update(self, network, lr):
+        super().update(network, lr)
+        if next(self.updates) == self.at:
+            network.parameters[:5] = np.nan
+            self.state["velocity"][:5] = np.nan
+            raise KeyboardInterrupt
+
+
+def test_an_interrupt_amid_an_update_leaves_the_state_of_the_last_whole_epoch(make_trainer):
+    trainer = make_trainer(optimizer=Interrupting(at=5))                # 3 steps an epoch: in the second epoch
+    trainer.run_epoch()
+    network = trainer.network
+    good = [array.copy() for array in (network.parameters, network.running, trainer.optimizer.state["velocity"])]
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run_epoch()
+    for now, then in zip((network.parameters, network.running, trainer.optimizer.state["velocity"]), good, strict=True):
+        assert np.array_equal(now, then)
+    assert (trainer.step, trainer.epoch) == (3, 1)
+    trainer.run_epoch()                                                 # and training can go on
+    assert trainer.step == 6
+
+
+def test_an_interrupt_in_the_first_epoch_leaves_no_running_statistics(make_trainer):
+    trainer = make_trainer(optimizer=Interrupting(at=2))
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run_epoch()
+    assert not trainer.network.has_running
+
+
+def test_should_stop_ends_training_before_the_next_step(make_trainer):
+    trainer = make_trainer(batch_size=6)                                # 10 steps an epoch
+    asked = itertools.count(1)
+    history = train(trainer, 100, parts={"val": trainer.examples}, should_stop=lambda: next(asked) > 14)
+    assert trainer.step == 14
+    assert history.rows[-1]["step"] == 14
+    assert "val_loss" in history.rows[-1]
+    assert history.epoch_is_whole == [True, False]
+    assert history.epoch_examples == [60, 24]
+
+
+def test_should_stop_before_the_first_step_leaves_the_network_as_it_was(make_trainer):
+    trainer = make_trainer()
+    before = trainer.network.parameters.copy()
+    train(trainer, 100, parts={"val": trainer.examples}, should_stop=lambda: True)
+    assert np.array_equal(trainer.network.parameters, before)
+    assert trainer.step == 0
+
+
+# ------------------------------------------------------------------------------------------------ epochs and history
+
+def test_a_training_that_ends_amid_an_epoch_makes_exactly_its_steps_and_evaluates_at_the_end(make_trainer):
+    trainer = make_trainer(batch_size=20)                               # 3 steps an epoch
+    history = train(trainer, 14, parts={"train": trainer.examples}, evaluate_every=2)
+    assert trainer.step == 14
+    assert [row["step"] for row in history.rows] == [0, 3, 6, 9, 12, 14]
+    assert ["train_loss" in row for row in history.rows] == [True, False, True, False, True, True]
+    assert history.epoch_is_whole == [True] * 4 + [False]
+    assert history.epoch_examples == [60] * 4 + [40]
+    assert len(history.epoch_seconds) == 5
+    assert np.isnan(history.column("train_loss")[1])
+    assert history.seconds_per_epoch > 0
+
+
+def test_a_history_can_be_continued(make_trainer):
+    one, two = make_trainer(), make_trainer()
+    whole = train(one, 9, parts={"train": one.examples})
+    history = train(two, 6, parts={"train": two.examples})
+    train(two, 9, parts={"train": two.examples}, history=history)
+    assert history.rows == whole.rows
+    assert np.array_equal(one.network.parameters, two.network.parameters)
+
+
+def test_an_empty_history_has_no_time_per_epoch():
+    assert History().seconds_per_epoch == 0.0
+
+
+def test_the_recorded_rate_is_the_next_steps_rate_and_the_factor_counts(make_trainer):
+    trainer = make_trainer(schedule=lambda step: 0.1 / (1.0 + np.asarray(step)))
+    trainer.rate_factor = 0.5
+    assert [row["lr"] for row in train(trainer, 6, parts={}).rows] == [0.05, 0.05 / 4, 0.05 / 7]
+
+
+def test_watchers_are_told_everything_and_let_go_after_an_error(make_trainer):
+    class Watcher:
+        def __init__(self):
+            self.calls = []
+
+        def start(self, total_steps, total_epochs, description):
+            self.calls.append(("start", total_steps, total_epochs, description))
+
+        def step(self, step):
+            self.calls.append(step)
+
+        def epoch_done(self, row):
+            self.calls.append(("epoch", row["epoch"]))
+
+        def finish(self):
+            self.calls.append("finish")
+
+    watcher = Watcher()
+    train(make_trainer(), 5, parts={}, watcher=watcher, description="a test")
+    assert watcher.calls == [("start", 5, 2, "a test"), 1, 2, 3, ("epoch", 1), 4, 5, ("epoch", 2), "finish"]
+    watcher = Watcher()
+    with pytest.raises(KeyboardInterrupt):
+        train(make_trainer(optimizer=Interrupting(at=2)), 5, parts={}, watcher=watcher)
+    assert watcher.calls[-1] == "finish"
+
+
+@pytest.mark.parametrize(("n", "batch_size", "batch_norm"), [
+    (10, 10, True), (10, 5, True), (10, 4, True), (10, 3, False), (10, 1, False), (1, 1, False), (2, 2, True)])
+def test_good_batch_sizes_are_taken(n, batch_size, batch_norm):
+    check_batches(n, batch_size, batch_norm)
+
+
+@pytest.mark.parametrize(("n", "batch_size", "batch_norm", "words"), [
+    (10, 11, False, "11 is larger than the 10"),
+    (10, 3, True, "batch of one row.*such as 2,"),
+    (10, 9, True, "batch of one row.*such as 8,"),
+    (10, 1, True, "batch of one row.*such as 2,"),
+    (3, 2, True, "batch of one row.*such as 3,"),
+    (1, 1, True, "at least two"),
+])
+def test_bad_batch_sizes_are_refused_with_a_way_out(n, batch_size, batch_norm, words):
+    with pytest.raises(ConfigError, match=words):
+        check_batches(n, batch_size, batch_norm)
+
+
+@pytest.mark.parametrize("n", range(2, 40))
+def test_the_batch_size_that_is_proposed_is_a_good_one(n):
+    for batch_size in range(1, n + 1):
+        try:
+            check_batches(n, batch_size, batch_norm=True)
+        except ConfigError as error:
+            proposed = int(str(error).split("such as ")[1].split(",")[0])
+            check_batches(n, proposed, batch_norm=True)
+
+
+def test_the_softmax_classifier_may_have_batches_of_one(make_trainer, make_examples):
+    make_trainer((), batch_norm=True, examples=make_examples(n=21)).run_epoch()     # 20 and 1: it has no batch norm
+
+
+# ------------------------------------------------------------------------------------------------ traffic
+
+class CountingBackend(Backend):
+    """Counts what crosses between host and device."""
+
+    def asarray(self, host):
+        TRAFFIC.append("up")
+        return super().asarray(host)
+
+    def to_host(self, array):
+        TRAFFIC.append("down")
+        return super().to_host(array)
+
+
+TRAFFIC: list[str] = []
+
+
+@pytest.mark.parametrize("optimizer", [lambda: SGD(), lambda: SGD(momentum=0.9), lambda: Adam()])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_nothing_crosses_between_host_and_device_within_an_epoch(cpu, make_trainer, make_examples, optimizer, weighted):
+    counting = CountingBackend(cpu.name, cpu.xp, cpu.kernels, cpu.description)
+    examples = make_examples(n=64, backend=counting, sample_weight=np.ones(64) if weighted else None)
+    trainer = make_trainer(backend=counting, optimizer=optimizer(), examples=examples, batch_size=4, members=2)
+    trainer.run_epoch(max_steps=1)                  # makes the buffers
+    counts = []
+    for steps in (1, 2, 16):
+        TRAFFIC.clear()
+        assert len(trainer.run_epoch(max_steps=steps).losses) == steps
+        counts.append((TRAFFIC.count("up"), TRAFFIC.count("down")))
+    assert counts[0] == counts[1] == counts[2]
+    assert counts[0][1] == 1                        # the losses, once
