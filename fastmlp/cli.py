@@ -1,0 +1,126 @@
+"""The command line: `fastmlp train`, `predict`, `gradcheck`, `doctor`.
+
+Exit codes: 0 done, 1 a gradient check failed, 2 bad options, data or device, 3 the training diverged, 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from fastmlp import __version__
+from fastmlp.config import GradcheckOptions, PredictOptions, TrainOptions
+from fastmlp.errors import FastMLPError
+from fastmlp.options import add_options, build, read_toml
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the sentence and end with exit code 2."""
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        The words after the program's name; by default those of the process.
+
+    Returns
+    -------
+    int
+        The exit code.
+
+    Examples
+    --------
+    >>> main(["gradcheck", "--hidden", "4", "--dim", "3", "--n", "5"])      # doctest: +ELLIPSIS
+    3-4-10, relu, batch norm, cross-entropy, l2 0, 5 examples: passed, worst relative error ...
+    0
+    """
+    parsed = vars(_parser().parse_args(arguments))
+    command = parsed.pop("command")
+    try:
+        return int(command(parsed))
+    except FastMLPError as error:
+        print(f"fastmlp: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("fastmlp: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="fastmlp", description="Train multi-layer perceptrons on CPUs and NVIDIA GPUs.")
+    parser.add_argument("--version", action="version", version=f"fastmlp {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    train = commands.add_parser("train", help="train a network and write the results to a folder",
+                                description="Train a network; without options, on scikit-learn's handwritten digits.")
+    train.add_argument("--config", type=Path, metavar="FILE.toml",
+                       help="read options from a TOML file; those on the command line take precedence")
+    add_options(train, TrainOptions)
+    train.set_defaults(command=_train)
+
+    predict = commands.add_parser("predict", help="apply a trained network", description="Write predictions as CSV.")
+    predict.add_argument("model", type=Path, metavar="MODEL", help="a model.safetensors that training wrote")
+    predict.add_argument("data", metavar="DATA",
+                         help=".npz (array X), .csv, .parquet, or digits or cifar10 for their test parts")
+    add_options(predict, PredictOptions)
+    predict.set_defaults(command=_predict)
+
+    gradcheck = commands.add_parser(
+        "gradcheck", help="compare the gradients with numerical ones",
+        description="Compare every gradient with centred differences of the cost; exit code 1 if one is wrong.")
+    add_options(gradcheck, GradcheckOptions)
+    gradcheck.set_defaults(command=_gradcheck)
+
+    doctor = commands.add_parser("doctor", help="say what this machine offers and what auto would choose")
+    doctor.set_defaults(command=_doctor)
+    return parser
+
+
+def _train(parsed: dict[str, Any]) -> int:
+    from fastmlp.run import INTERRUPTED, run_training
+
+    config = parsed.pop("config")
+    from_file = read_toml(config, TrainOptions) if config is not None else {}
+    _, result = run_training(build(TrainOptions, {**from_file, **parsed}))
+    return INTERRUPTED if result["status"] == "interrupted" else 0
+
+
+def _predict(parsed: dict[str, Any]) -> int:
+    from fastmlp.predicting import run_prediction
+
+    model, data = parsed.pop("model"), parsed.pop("data")
+    return run_prediction(model, data, build(PredictOptions, parsed))
+
+
+def _gradcheck(parsed: dict[str, Any]) -> int:
+    from fastmlp.gradcheck_report import run_gradcheck, table, write_report
+
+    options = build(GradcheckOptions, parsed)
+    check = run_gradcheck(
+        hidden=options.hidden, batch_norm=options.batch_norm, activation=options.activation, loss=options.loss,
+        init=options.init, l2=options.l2, dim=options.dim, n=options.n, seed=options.seed)
+    print(table(check))
+    if options.out is not None:
+        write_report([check], options.out)
+    return 0 if check.passed() else 1
+
+
+def _doctor(_: dict[str, Any]) -> int:
+    from fastmlp.doctor import report, text
+
+    print(text(report()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

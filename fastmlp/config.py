@@ -1,0 +1,156 @@
+"""Every option of every command: default, unit, range and help. The command line and TOML files are made from these."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fastmlp.errors import ConfigError
+from fastmlp.initializers import INITIALIZERS
+from fastmlp.kernels.activations import ACTIVATIONS
+from fastmlp.options import check, count_or_fraction, number_ranges, option
+
+SCHEDULES = ("cyclical", "constant", "step", "one-cycle", "cosine")
+LOSSES = ("cross-entropy", "hinge")
+DEFAULT_EPOCHS = 20
+DATA, NETWORK, TRAINING, RESULTS = "data", "network", "training", "results"
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Options of `fastmlp train`; `fastmlp train --help` shows them with their meaning.
+
+    Examples
+    --------
+    >>> TrainOptions(hidden=(50, 50), l2=-1.0)
+    Traceback (most recent call last):
+    fastmlp.errors.ConfigError: --l2 -1.0: must be at least 0
+    """
+
+    data: str = option("digits", "digits, cifar10, or a file: .npz (arrays X, y), .csv or .parquet", group=DATA,
+                       metavar="DATA")
+    data_dir: Path | None = option(
+        None, "where CIFAR-10 lies or is downloaded to: a folder with cifar-10-batches-bin/, cifar-10-batches-py/ or "
+        "an official archive (default: $FASTMLP_DATA, else a per-user cache folder)", Path, group=DATA, metavar="DIR")
+    target: str | None = option(None, "the column of a .csv or .parquet file that holds the labels", group=DATA,
+                                metavar="COLUMN")
+    train_batches: tuple[int, ...] = option((1, 2, 3, 4, 5), "CIFAR-10 batches to train on, such as 1-5", number_ranges,
+                                            group=DATA, many=True, metavar="N", low=1, high=5)
+    validation_batches: tuple[int, ...] = option((), "CIFAR-10 batches to validate on, in place of --validation",
+                                                 number_ranges, group=DATA, many=True, metavar="N", low=1, high=5)
+    validation: int | float | None = option(
+        None, "examples held out of training, drawn by class: a number or a fraction; 0 for none (default: 5000 of "
+        "CIFAR-10, 0.1 elsewhere)", count_or_fraction, group=DATA, metavar="N", low=0)
+    test: int | float | None = option(
+        None, "examples held out as the test set where the data bring none, the same ones for every seed "
+        "(default: 0.2)", count_or_fraction, group=DATA, metavar="N", above=0)
+    standardize: str = option(
+        "feature", "feature: training mean and deviation of each input; scale: divide by 255; none", group=DATA,
+        choices=("feature", "scale", "none"))
+
+    hidden: tuple[int, ...] = option((400, 200), "widths of the hidden layers; none for the softmax classifier", int,
+                                     group=NETWORK, many=True, metavar="WIDTH", low=1)
+    batch_norm: bool = option(True, "batch norm in every hidden layer", bool, group=NETWORK)
+    bn_decay: float = option(0.9, "fraction of batch norm's running statistics kept each step", float, group=NETWORK,
+                             low=0, below=1)
+    activation: str = option("relu", "non-linearity of the hidden layers", group=NETWORK, choices=tuple(ACTIVATIONS))
+    loss: str = option("cross-entropy", "what is minimised; hinge is the multi-class support vector loss",
+                       group=NETWORK, choices=LOSSES)
+    init: str = option("he", "initial weights: he sqrt(2/inputs), xavier 1/sqrt(inputs), normal --init-std",
+                       group=NETWORK, choices=INITIALIZERS)
+    init_std: float = option(0.01, "standard deviation for --init normal", float, group=NETWORK, low=0)
+
+    l2: float = option(0.005, "cost = loss + l2 * sum of squared weights (weight decay is twice this)", float,
+                       group=TRAINING, low=0)
+    batch_size: int = option(100, "examples a step", int, group=TRAINING, low=1)
+    seed: int = option(0, "of weights, order and validation split", int, group=TRAINING, low=0)
+    dtype: str = option("float32", "of parameters and computation", group=TRAINING, choices=("float32", "float64"))
+    optimizer: str = option("sgd", "sgd, or adamw (whose rates are smaller: try --lr-max 0.003)", group=TRAINING,
+                            choices=("sgd", "adamw"))
+    momentum: float = option(0.0, "of sgd", float, group=TRAINING, low=0, below=1)
+    schedule: str = option("cyclical", "how the learning rate changes from step to step", group=TRAINING,
+                           choices=SCHEDULES)
+    lr: float = option(0.01, "learning rate of the schedules constant and step", float, group=TRAINING, low=0)
+    lr_min: float = option(1e-5, "lowest rate of cyclical, one-cycle, cosine", float, group=TRAINING, low=0)
+    lr_max: float = option(1e-1, "highest rate of cyclical, one-cycle, cosine", float, group=TRAINING, low=0)
+    step_size: int | None = option(None, "steps from lowest to highest rate of a cycle (default: 5 * floor(n / batch))",
+                                   int, group=TRAINING, low=1)
+    cycles: int = option(2, "cycles of 2 * step size steps to train for", int, group=TRAINING, low=1)
+    lr_drop: float = option(0.1, "factor by which the schedule step lowers the rate", float, group=TRAINING, above=0,
+                            high=1)
+    lr_drop_every: int = option(10, "epochs between the drops of the schedule step", int, group=TRAINING, low=1)
+    epochs: int | None = option(
+        None, f"epochs to train for, for schedules without cycles (default: {DEFAULT_EPOCHS})", int, group=TRAINING,
+        low=1)
+    evaluate_every: int = option(1, "epochs between evaluations on training and validation set", int, group=TRAINING,
+                                 low=1)
+    device: str = option("auto", "where to compute; auto takes a GPU where one can be used", group=TRAINING,
+                         choices=("auto", "cpu", "gpu"))
+
+    out: Path | None = option(None, "folder for the results; a finished run is never overwritten (default: "
+                              "runs/<date-time>)", Path, group=RESULTS, metavar="DIR")
+    quiet: bool = option(False, "print nothing but errors", bool, group=RESULTS)
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.epochs is not None and self.schedule == "cyclical":
+            raise ConfigError(f"--epochs {self.epochs} goes with the schedules without cycles: give --cycles and "
+                              f"--step-size, or another --schedule")
+        if self.target is not None and self.data in ("digits", "cifar10"):
+            raise ConfigError(f"--target {self.target} belongs to .csv and .parquet files, not to {self.data}: "
+                              f"leave it out")
+        if self.lr_min > self.lr_max:
+            raise ConfigError(f"--lr-min {self.lr_min} is above --lr-max {self.lr_max}: exchange them")
+        if self.momentum and self.optimizer != "sgd":
+            raise ConfigError(f"--momentum {self.momentum} belongs to --optimizer sgd, not {self.optimizer}: "
+                              f"leave it out")
+
+    def resolved(self, n_train: int) -> TrainOptions:
+        """The same with what depends on the number of training examples filled in."""
+        step_size = self.step_size or max(1, 5 * (n_train // self.batch_size))
+        if self.schedule == "cyclical":
+            return replace(self, step_size=step_size)
+        return replace(self, epochs=self.epochs or DEFAULT_EPOCHS)
+
+    def total_steps(self, n_train: int) -> int:
+        """Updates of the whole training."""
+        options = self.resolved(n_train)
+        if options.step_size is not None and options.schedule == "cyclical":
+            return 2 * options.step_size * options.cycles
+        return (options.epochs or DEFAULT_EPOCHS) * -(-n_train // self.batch_size)
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """Options of `fastmlp predict` beside the model and the data."""
+
+    target: str | None = option(None, "the column with the true labels, if the file has one: accuracy is then printed",
+                                group=DATA, metavar="COLUMN")
+    data_dir: Path | None = option(None, "where CIFAR-10 lies", Path, group=DATA, metavar="DIR")
+    device: str = option("auto", "where to compute", group=RESULTS, choices=("auto", "cpu", "gpu"))
+    out: Path = option(Path("predictions.csv"), "the file to write; an existing one is not overwritten", Path,
+                       group=RESULTS, metavar="FILE")
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True)
+class GradcheckOptions:
+    """Options of `fastmlp gradcheck`."""
+
+    hidden: tuple[int, ...] = option((50, 30), "widths of the hidden layers", int, group=NETWORK, many=True,
+                                     metavar="WIDTH", low=1)
+    batch_norm: bool = option(True, "batch norm in every hidden layer", bool, group=NETWORK)
+    activation: str = option("relu", "non-linearity of the hidden layers", group=NETWORK, choices=tuple(ACTIVATIONS))
+    loss: str = option("cross-entropy", "what is minimised", group=NETWORK, choices=LOSSES)
+    init: str = option("he", "initial weights", group=NETWORK, choices=INITIALIZERS)
+    l2: float = option(0.0, "factor of the penalty", float, group=NETWORK, low=0)
+    dim: int = option(20, "inputs of the network", int, group=DATA, low=1)
+    n: int = option(20, "examples in the batch", int, group=DATA, low=1)
+    seed: int = option(0, "of weights and examples", int, group=DATA, low=0)
+    out: Path | None = option(None, "folder for tables and box plots", Path, group=RESULTS, metavar="DIR")
+
+    def __post_init__(self) -> None:
+        check(self)
+

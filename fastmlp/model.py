@@ -1,0 +1,205 @@
+"""A trained network with what it needs to be used: standardisation, class labels, names; and its file.
+
+The file is safetensors: tensors and a JSON header, nothing that could run code. Tensor names are those of
+`Network.views` without the member axis, then `running_mean<k>`, `running_var<k>`, `input_mean`, `input_std`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastmlp.backend import Backend
+from fastmlp.data.standardize import Standardizer
+from fastmlp.errors import DataError, ModelFileError
+from fastmlp.evaluation import predict_logits, softmax
+from fastmlp.examples import Examples
+from fastmlp.files import write_atomically
+from fastmlp.kernels.activations import ACTIVATIONS
+from fastmlp.layout import NetworkSpec
+from fastmlp.network import Network
+
+FORMAT = "fastmlp-model-1"
+
+
+@dataclass
+class Model:
+    """One trained network, ready to predict.
+
+    Attributes
+    ----------
+    network : Network
+        Of one member.
+    standardizer : Standardizer
+        Applied to every input.
+    classes : ndarray (C,)
+        The labels that the outputs stand for.
+    image_shape : (channels, height, width) or None
+        Where the inputs are images.
+    feature_names : tuple of str or None
+        Where the inputs have names.
+    extra : dict or None
+        Whatever else of JSON's types shall be kept in the file.
+    """
+
+    network: Network
+    standardizer: Standardizer
+    classes: npt.NDArray[Any]
+    image_shape: tuple[int, int, int] | None = None
+    feature_names: tuple[str, ...] | None = None
+    extra: dict[str, Any] | None = None
+
+    def logits(self, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Outputs before softmax.  x (n, D)  ->  (n, C)."""
+        spec = self.network.spec
+        if x.ndim != 2 or x.shape[1] != spec.n_inputs:
+            raise DataError(f"X has shape {x.shape}, but this model was trained on {spec.n_inputs} features (columns)")
+        examples = Examples(x, np.zeros(len(x), np.int64), spec.n_classes, self.standardizer, self.network.backend,
+                            self.network.dtype.name)
+        outputs: npt.NDArray[Any] = predict_logits(self.network, examples)[0]
+        return outputs
+
+    def predict_proba(self, x: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """Probability of each class.  x (n, D)  ->  (n, C), rows that sum to 1."""
+        return softmax(self.logits(x))
+
+    def predict(self, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The most probable label.  x (n, D)  ->  (n,)."""
+        labels: npt.NDArray[Any] = self.classes[self.logits(x).argmax(axis=-1)]
+        return labels
+
+
+def save_model(path: Path, model: Model) -> None:
+    """Write a model to a safetensors file, whole or not at all.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written.
+    """
+    from safetensors.numpy import save
+
+    network = model.network
+    read = network.backend.to_host
+    tensors = {name: np.ascontiguousarray(read(view[0])) for name, view in network.views().items()}
+    if network.has_running:
+        for name, values in _split_running(read(network.running), network.spec).items():
+            tensors[name] = np.ascontiguousarray(values)
+    tensors["input_mean"] = model.standardizer.mean
+    tensors["input_std"] = model.standardizer.std
+    header = {
+        "format": FORMAT, "network": asdict(network.spec), "dtype": network.dtype.name,
+        "l2": float(read(network.l2)[0]),
+        "classes": model.classes.tolist(), "classes_dtype": model.classes.dtype.str,
+        "image_shape": model.image_shape, "feature_names": model.feature_names,
+        "extra": model.extra,
+    }
+    write_atomically(path, save(tensors, metadata={"fastmlp": json.dumps(header)}))
+
+
+def load_model(path: str | Path, backend: Backend) -> Model:
+    """Read a model that `save_model` wrote. No code in the file is ever run.
+
+    Raises
+    ------
+    ModelFileError
+        The file is absent, damaged, or no model of fastmlp.
+
+    Examples
+    --------
+    >>> from fastmlp.backend import resolve
+    >>> load_model("absent.safetensors", resolve("cpu"))
+    Traceback (most recent call last):
+    fastmlp.errors.ModelFileError: absent.safetensors: no such file
+    """
+    header, tensors = _read(Path(path))
+    try:
+        spec = NetworkSpec(**{**header["network"], "hidden": tuple(header["network"]["hidden"])})
+        _check_spec(spec)
+        dtype = np.dtype(_dtype(header["dtype"]))
+        values = {t.name: _tensor(tensors, t.name, t.shape, dtype) for t in spec.tensors()}     # before any allocation
+        network = Network(spec, backend, dtype=dtype.name, l2=header["l2"])
+        for name, view in network.views().items():
+            view[0] = backend.asarray(values[name])
+        if "running_mean0" in tensors:
+            running = np.zeros(network.running.shape[0], network.dtype)
+            for name, part in _split_running(running, spec).items():
+                part[...] = _tensor(tensors, name, part.shape, network.dtype)
+            network.running[...] = backend.asarray(running)
+            network.has_running = True
+        inputs = (spec.n_inputs,)
+        standardizer = Standardizer(_tensor(tensors, "input_mean", inputs, np.dtype(np.float64)),
+                                    _tensor(tensors, "input_std", inputs, np.dtype(np.float64)))
+        classes = np.array(header["classes"], _label_dtype(header["classes_dtype"]))
+        if classes.shape != (spec.n_classes,):
+            raise ValueError(f"{len(classes)} class labels for {spec.n_classes} outputs")
+        image_shape, names, extra = header["image_shape"], header["feature_names"], header.get("extra")
+        if not isinstance(extra, dict | None):
+            raise ValueError("its extra data are no table")     # noqa: TRY004 - the file is wrong, not a type
+        return Model(network, standardizer, classes, tuple(image_shape) if image_shape else None,
+                     tuple(names) if names else None, extra)
+    except (KeyError, TypeError, ValueError, OverflowError, MemoryError) as error:
+        raise ModelFileError(f"{path}: not a whole fastmlp model ({type(error).__name__}: {error})") from error
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+    """Header and tensors of a file; safetensors checks sizes and offsets before it reads."""
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise ModelFileError(f"{path}: no such file")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            header = json.loads((file.metadata() or {}).get("fastmlp", "null"))
+            if not isinstance(header, dict) or header.get("format") != FORMAT:
+                raise ModelFileError(f"{path}: a safetensors file, but not a model written by fastmlp ({FORMAT})")
+            return header, {name: file.get_tensor(name) for name in file.keys()}    # noqa: SIM118 - not a dict
+    except (SafetensorError, OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ModelFileError(f"{path}: not a whole safetensors file ({error})") from error
+
+
+def _check_spec(spec: NetworkSpec) -> None:
+    if not all(isinstance(size, int) and 1 <= size < 2**31 for size in spec.sizes):
+        raise ValueError(f"layer sizes {spec.sizes}")
+    if spec.activation not in ACTIVATIONS or spec.loss not in ("cross-entropy", "hinge"):
+        raise ValueError(f"activation {spec.activation!r}, loss {spec.loss!r}")
+
+
+def _dtype(name: str) -> str:
+    if name not in ("float32", "float64"):
+        raise ValueError(f"dtype {name!r}")
+    return name
+
+
+def _label_dtype(text: str) -> np.dtype[Any]:
+    dtype = np.dtype(text)
+    if dtype.kind not in "biufUS" and dtype != np.dtype(object):
+        raise ValueError(f"class labels of type {text!r}")
+    return dtype
+
+
+def _tensor(tensors: dict[str, npt.NDArray[Any]], name: str, shape: tuple[int, ...],
+            dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """One tensor of the file, checked: as it was declared, and finite."""
+    tensor = tensors[name]
+    if tensor.shape != shape or tensor.dtype != dtype:
+        raise ValueError(f"{name} is {tensor.dtype} {tensor.shape} and should be {dtype} {shape}")
+    if not np.isfinite(tensor).all():
+        raise ValueError(f"{name} holds NaN or infinity")
+    return tensor
+
+
+def _split_running(running: npt.NDArray[Any], spec: NetworkSpec) -> dict[str, npt.NDArray[Any]]:
+    """Views of one network's running statistics by name."""
+    half, views, place = math.prod(running.shape) // 2, {}, 0
+    for k, width in enumerate(spec.hidden):
+        views[f"running_mean{k}"] = running[place:place + width]
+        views[f"running_var{k}"] = running[half + place:half + place + width]
+        place += width
+    return views

@@ -1,0 +1,235 @@
+"""How a frozen dataclass becomes command-line options and the keys of a TOML file.
+
+A field is declared once, by `option(...)`: its default, help, and what it may be. From that come the flag (underscores
+become dashes), the key in a configuration file (either spelling), the check, and the error that names the option.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+import tomllib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from fastmlp.errors import ConfigError
+
+Options = TypeVar("Options")
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """What one option is: how its text is read, and which values are allowed."""
+
+    parse: Callable[[str], Any]
+    help: str
+    group: str
+    choices: tuple[str, ...] = ()
+    low: float | None = None        # smallest allowed value ...
+    above: float | None = None      # ... or the value it must exceed
+    high: float | None = None
+    below: float | None = None
+    many: bool = False              # several values, kept as a tuple
+    metavar: str = ""
+
+
+def option(default: Any, help: str, parse: Callable[[str], Any] = str, *, group: str = "", **rule: Any) -> Any:
+    """Declare a field of an options dataclass; the keywords are those of `Rule`."""
+    return dataclasses.field(default=default, metadata={"rule": Rule(parse, help, group, **rule)})
+
+
+def count_or_fraction(text: str) -> int | float:
+    """`5000` examples, or `0.1` of them.
+
+    Examples
+    --------
+    >>> count_or_fraction("5000"), count_or_fraction("0.1")
+    (5000, 0.1)
+    """
+    value = float(text)
+    if value == int(value) and (value >= 1 or value == 0):
+        return int(value)
+    if not 0 < value < 1:
+        raise ValueError("a whole number of examples, or a fraction between 0 and 1")
+    return value
+
+
+def number_ranges(text: str) -> tuple[int, ...]:
+    """`3`, `1-5`, or `1,3-4` as whole numbers.
+
+    Examples
+    --------
+    >>> number_ranges("1,3-5")
+    (1, 3, 4, 5)
+    """
+    numbers: list[int] = []
+    for piece in text.split(","):
+        first, dash, last = piece.partition("-")
+        numbers.extend(range(int(first), int(last if dash else first) + 1))
+    return tuple(numbers)
+
+
+def rules(options: Any) -> dict[str, Rule]:
+    """The rules of an options dataclass by field name."""
+    return {field.name: field.metadata["rule"] for field in dataclasses.fields(options)}
+
+
+def flag(name: str) -> str:
+    """`batch_size` -> `--batch-size`."""
+    return "--" + name.replace("_", "-")
+
+
+def check(options: Any) -> None:
+    """Check every field against its rule; call it in `__post_init__`.
+
+    Raises
+    ------
+    ConfigError
+        Names the option, its value, and what it may be.
+    """
+    for name, rule in rules(options).items():
+        value = getattr(options, name)
+        for item in value if rule.many and isinstance(value, tuple) else (value,):
+            _check_value(name, item, rule)
+
+
+def _check_value(name: str, value: Any, rule: Rule) -> None:
+    if rule.choices and value not in rule.choices:
+        raise ConfigError(f"{flag(name)} {value}: choose one of {', '.join(rule.choices)}")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return
+    if not math.isfinite(value):
+        raise ConfigError(f"{flag(name)} {value}: must be a finite number")
+    bounds = [
+        (rule.low is not None and value < rule.low, f"at least {rule.low}"),
+        (rule.above is not None and value <= rule.above, f"above {rule.above}"),
+        (rule.high is not None and value > rule.high, f"at most {rule.high}"),
+        (rule.below is not None and value >= rule.below, f"below {rule.below}"),
+    ]
+    for violated, demand in bounds:
+        if violated:
+            raise ConfigError(f"{flag(name)} {value}: must be {demand}")
+
+
+def add_options(parser: argparse.ArgumentParser, options: type[Any]) -> None:
+    """Give a parser one flag for each field; flags that are not used leave no trace in the parsed arguments."""
+    defaults = {field.name: field.default for field in dataclasses.fields(options)}
+    groups: dict[str, Any] = {}
+    for name, rule in rules(options).items():
+        if rule.group not in groups:
+            groups[rule.group] = parser.add_argument_group(rule.group)
+        details: dict[str, Any] = {
+            "default": argparse.SUPPRESS, "help": f"{rule.help}{_default_text(defaults[name])}".replace("%", "%%"),
+        }
+        if rule.parse is bool:
+            details["action"] = argparse.BooleanOptionalAction
+        else:
+            details["type"] = _argparse_type(rule)
+            details["metavar"] = rule.metavar or ("{" + ",".join(rule.choices) + "}" if rule.choices else
+                                                  getattr(rule.parse, "__name__", "value").upper())
+            if rule.many:
+                details["nargs"] = "*"
+        groups[rule.group].add_argument(flag(name), **details)
+
+
+def _default_text(default: Any) -> str:
+    if default is None or default == ():
+        return ""
+    if isinstance(default, bool):
+        return f" (default: {'on' if default else 'off'})"
+    shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
+    return f" (default: {shown})"
+
+
+def _argparse_type(rule: Rule) -> Callable[[str], Any]:
+    def read(text: str) -> Any:
+        try:
+            return rule.parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {_wanted(rule, error)}") from error
+    return read
+
+
+def _wanted(rule: Rule, error: ValueError) -> str:
+    words: dict[Any, str] = {int: "a whole number", float: "a number", number_ranges: "a list of numbers such as 1-5"}
+    return words.get(rule.parse, str(error))
+
+
+def read_toml(path: Path, options: type[Any]) -> dict[str, Any]:
+    """Values for an options dataclass from a TOML file, read by the same rules as the flags.
+
+    Parameters
+    ----------
+    path : Path
+        Top-level keys are the options' names, with dashes or underscores.
+    options : type
+        The dataclass.
+
+    Returns
+    -------
+    dict
+        Field names and values, to be passed to the dataclass.
+
+    Raises
+    ------
+    ConfigError
+        The file is absent or no TOML, a name is unknown, or a value is not what the option takes.
+    """
+    try:
+        with path.open("rb") as file:
+            table = tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(f"--config {path}: cannot be read ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--config {path}: not valid TOML ({error})") from error
+    known, values = rules(options), {}
+    for key, value in table.items():
+        name = key.replace("-", "_")
+        if name not in known:
+            raise ConfigError(f"--config {path}: unknown option {key!r}; the options are those of --help")
+        if name in values:
+            raise ConfigError(f"--config {path}: {key!r} is there twice, with a dash and with an underscore")
+        values[name] = _from_toml(value, known[name], f"--config {path}: {key}")
+    return values
+
+
+def _from_toml(value: Any, rule: Rule, place: str) -> Any:
+    if rule.parse is bool:
+        if not isinstance(value, bool):
+            raise ConfigError(f"{place} = {value!r} must be true or false")
+        return value
+    items = value if isinstance(value, list) and rule.many else [value]
+    read = _argparse_type(rule)
+    try:
+        if any(isinstance(item, bool | list | dict) for item in items):
+            raise argparse.ArgumentTypeError(f"{value!r} is not a value that this option takes")
+        parsed = [read(str(item)) for item in items]
+    except argparse.ArgumentTypeError as error:
+        raise ConfigError(f"{place}: {error}") from error
+    return parsed if rule.many else parsed[0]
+
+
+def build(options: type[Options], given: dict[str, Any]) -> Options:
+    """Make the dataclass from parsed values; lists become tuples, and lists of ranges are joined.
+
+    Raises
+    ------
+    ConfigError
+        A value is not allowed.
+    """
+    values = {}
+    for name, value in given.items():
+        if rules(options)[name].many and isinstance(value, Sequence) and not isinstance(value, str):
+            value = tuple(part for item in value for part in (item if isinstance(item, tuple) else (item,)))
+        values[name] = value
+    return options(**values)
+
+
+def plain(options: Any) -> dict[str, Any]:
+    """The options as JSON-ready values."""
+    return {
+        name: str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
+        for name, value in dataclasses.asdict(options).items()
+    }

@@ -1,0 +1,230 @@
+"""One training from options to a folder of results: what `fastmlp train` does."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastmlp import schedules
+from fastmlp.backend import Backend, resolve
+from fastmlp.config import TrainOptions
+from fastmlp.data import Dataset, load_dataset
+from fastmlp.data.standardize import Standardizer
+from fastmlp.errors import DivergenceError
+from fastmlp.evaluation import evaluate
+from fastmlp.examples import Examples
+from fastmlp.files import RESULT_FILE, make_run_folder, write_csv, write_json
+from fastmlp.history import History
+from fastmlp.layout import NetworkSpec
+from fastmlp.model import Model, save_model
+from fastmlp.network import Network
+from fastmlp.optimizers import SGD, Adam, Optimizer
+from fastmlp.options import plain
+from fastmlp.progress import make_progress
+from fastmlp.training import Trainer, check_batches, train
+
+HISTORY_COLUMNS = ("step", "epoch", "lr", "train_loss", "train_cost", "train_accuracy",
+                   "val_loss", "val_cost", "val_accuracy")
+INTERRUPTED = 130       # exit code of a process that Ctrl-C ended, by the shells' convention: 128 + SIGINT
+
+
+def make_schedule(options: TrainOptions, n_train: int) -> schedules.Schedule:
+    """The learning-rate schedule that the options ask for, for this many training examples."""
+    resolved, total = options.resolved(n_train), options.total_steps(n_train)
+    bounds = {"lr_min": options.lr_min, "lr_max": options.lr_max}
+    steps_per_epoch = -(-n_train // options.batch_size)
+    return {
+        "cyclical": partial(schedules.cyclical, step_size=resolved.step_size or 1, **bounds),
+        "one-cycle": partial(schedules.one_cycle, total_steps=total, **bounds),
+        "cosine": partial(schedules.cosine, total_steps=total, **bounds),
+        "constant": partial(schedules.constant, lr=options.lr),
+        "step": partial(schedules.step_decay, lr=options.lr, drop=options.lr_drop,
+                        every=options.lr_drop_every * steps_per_epoch),
+    }[options.schedule]
+
+
+def make_optimizer(options: TrainOptions) -> Optimizer:
+    """The optimizer that the options ask for."""
+    return SGD(momentum=options.momentum) if options.optimizer == "sgd" else Adam(decoupled=True)
+
+
+def run_training(options: TrainOptions, say: Callable[[str], None] = print) -> tuple[Path, dict[str, Any]]:
+    """Train one network and write everything about it to a folder.
+
+    Parameters
+    ----------
+    options : TrainOptions
+        What to do.
+    say : callable, default print
+        Receives lines for people; not called under `options.quiet`.
+
+    Returns
+    -------
+    folder : Path
+        Holds config.json, environment.json, history.csv, model.safetensors, curves.png, weights.png (for images, with
+        no or one hidden layer) and, written last, result.json.
+    result : dict
+        What result.json holds; `status` is "finished" or "interrupted".
+
+    Raises
+    ------
+    FastMLPError
+        Options, data or device cannot be used; nothing has been written then.
+    DivergenceError
+        The loss became NaN or infinite; the last good state has been written.
+    """
+    if options.quiet:
+        say = _say_nothing
+    backend = resolve(options.device)
+    data = load_dataset(
+        options.data, data_dir=options.data_dir, target=options.target, train_batches=options.train_batches,
+        validation_batches=options.validation_batches, validation=options.validation, test=options.test,
+        seed=options.seed,
+    )
+    n_train = len(data.y_train)
+    check_batches(n_train, options.batch_size, options.batch_norm and bool(options.hidden))
+    trainer, parts, model = prepare(options, data, backend)
+    folder = make_run_folder(options.out)
+    write_json(folder / "config.json", {**plain(options.resolved(n_train)), "device": backend.name})
+    _write_environment(folder, backend)
+    say(f"device {backend.description}" + (f" (auto: {backend.reason})" if backend.reason else ""))
+    say(f"data   {data.name}: {n_train} to train, {len(data.y_val)} to validate, {len(data.y_test)} to test, "
+         f"{data.x_train.shape[1]} inputs, {len(data.classes)} classes")
+    spec = model.network.spec
+    say(f"model  {'-'.join(map(str, spec.sizes))}{', batch norm' if spec.batch_norm and spec.hidden else ''}: "
+         f"{spec.n_parameters} parameters")
+
+    history, status, failure = History(), "finished", None
+    began = time.perf_counter()
+    with stop_on_interrupt() as interrupted:
+        try:
+            train(trainer, options.total_steps(n_train), parts={name: parts[name] for name in ("train", "val")
+                                                                if name in parts},
+                  evaluate_every=options.evaluate_every, watcher=make_progress("quiet" if options.quiet else "auto"),
+                  should_stop=interrupted, history=history,
+                  description=f"{data.name} {'-'.join(map(str, spec.sizes))}")
+        except DivergenceError as error:
+            status, failure = "diverged", error
+    seconds = time.perf_counter() - began
+    if interrupted():
+        status = "interrupted"
+    result = summarize(trainer, history, parts if status == "finished" else {}, status, seconds)
+    write_results(folder, options, data, model, trainer, history, result)
+    if failure is not None:
+        raise DivergenceError(f"{failure}; written to {folder}", step=failure.step, lr=failure.lr)
+    if status == "finished":
+        say(f"test   accuracy {result['test_accuracy']:.4f}, loss {result['test_loss']:.4f} after "
+             f"{result['seconds_training']:.2f} s of training ({result['seconds_per_epoch']:.3f} s an epoch)")
+    say(f"{status}: results in {folder}")
+    return folder, result
+
+
+def prepare(options: TrainOptions, data: Dataset, backend: Backend) -> tuple[Trainer, dict[str, Examples], Model]:
+    """Network, device-resident data and trainer for one run; parts without rows are left out."""
+    standardizer = Standardizer.fit(data.x_train, options.standardize)      # type: ignore[arg-type]
+    parts = {
+        name: Examples(x, y, len(data.classes), standardizer, backend, options.dtype)
+        for name, x, y in (("train", data.x_train, data.y_train), ("val", data.x_val, data.y_val),
+                           ("test", data.x_test, data.y_test)) if len(y)
+    }
+    spec = NetworkSpec(data.x_train.shape[1], options.hidden, len(data.classes), options.batch_norm, options.activation,
+                       options.loss)
+    network = Network(spec, backend, dtype=options.dtype, l2=options.l2)
+    network.initialize([options.seed], options.init, options.init_std)
+    trainer = Trainer(network, parts["train"], make_optimizer(options), make_schedule(options, len(data.y_train)),
+                      batch_size=options.batch_size, seed=options.seed, bn_decay=options.bn_decay)
+    return trainer, parts, Model(network, standardizer, data.classes, data.image_shape, data.feature_names)
+
+
+@contextmanager
+def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
+    """Within this context the first Ctrl-C only makes the yielded function say yes; a second one interrupts as usual.
+
+    So training ends between two steps, in a whole state. In threads other than the main one signals cannot be caught
+    and nothing is changed.
+    """
+    seen = False
+
+    def note(*_: Any) -> None:
+        nonlocal seen
+        seen = True
+        signal.signal(signal.SIGINT, previous)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    previous = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: seen
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def summarize(trainer: Trainer, history: History, parts: dict[str, Examples], status: str,
+              seconds: float) -> dict[str, Any]:
+    """What result.json says. The test set is touched here, once, and only when training finished."""
+    last = next((row for row in reversed(history.rows) if "train_accuracy" in row), {})
+    test = evaluate(trainer.network, parts["test"]) if "test" in parts else None
+    training = sum(history.epoch_seconds)
+    return {
+        "status": status,
+        "test_accuracy": None if test is None else float(test.accuracy[0]),
+        "test_loss": None if test is None else float(test.loss[0]),
+        **{name: last.get(name) for name in HISTORY_COLUMNS[3:]},
+        "steps": trainer.step,
+        "epochs": trainer.epoch,
+        "n_parameters": trainer.network.spec.n_parameters,
+        "seconds_training": training,
+        "seconds_per_epoch": history.seconds_per_epoch,
+        "seconds_with_evaluation": seconds,
+        "samples_per_second": sum(history.epoch_examples) / training if training > 0 else None,
+        "device": trainer.network.backend.description,
+    }
+
+
+def write_results(folder: Path, options: TrainOptions, data: Dataset, model: Model, trainer: Trainer, history: History,
+                  result: dict[str, Any]) -> None:
+    """Write history, model, pictures and, last, the result, whose presence marks the folder as finished."""
+    from fastmlp.plots import plot_curves, plot_weights
+
+    columns = {name: history.column(name) for name in HISTORY_COLUMNS}
+    write_csv(folder / "history.csv", columns)
+    save_model(folder / "model.safetensors", model)
+    title = f"{data.name}, {'-'.join(map(str, model.network.spec.sizes))}" + (
+        f": test accuracy {result['test_accuracy']:.4f}" if result["test_accuracy"] is not None else "")
+    if history.rows:
+        steps = np.linspace(0, max(trainer.step, 1), 400)
+        plot_curves(columns, folder / "curves.png", title=title, lr_curve=(steps, trainer.schedule(steps)))
+    if data.image_shape is not None and len(options.hidden) <= 1 and data.image_shape[0] in (1, 3):
+        first = _first_weights(model)
+        if np.isfinite(first).all():
+            plot_weights(first, data.image_shape, [str(label) for label in data.classes], folder / "weights.png")
+    write_json(folder / RESULT_FILE, result)
+
+
+def _first_weights(model: Model) -> npt.NDArray[Any]:
+    """The first layer's weights on the host, (D, H)."""
+    network = model.network
+    return network.backend.to_host(network.views()["w0"][0])
+
+
+def _say_nothing(_: str) -> None:
+    """What a quiet run does with its lines."""
+
+
+def _write_environment(folder: Path, backend: Backend) -> None:
+    from fastmlp import doctor
+
+    write_json(folder / "environment.json", {"device": backend.description, "command": sys.argv,
+                                             **doctor.report(gpu=backend.name == "gpu")})

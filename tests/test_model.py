@@ -1,0 +1,138 @@
+"""A saved model comes back the same, and a file that is no model is refused before anything is believed."""
+
+import json
+import struct
+
+import numpy as np
+import pytest
+from safetensors.numpy import load, save
+
+from fastmlp.backend import resolve
+from fastmlp.data.standardize import Standardizer
+from fastmlp.errors import DataError, ModelFileError
+from fastmlp.layout import NetworkSpec
+from fastmlp.model import Model, load_model, save_model
+from fastmlp.network import Network
+
+BACKEND = resolve("cpu")
+
+
+def trained_model(batch_norm=True, hidden=(5, 4), classes=("cat", "dog", "eel"), dtype="float32"):
+    network = Network(NetworkSpec(6, hidden, len(classes), batch_norm), BACKEND, dtype=dtype, l2=0.25)
+    network.initialize([3])
+    rng = np.random.default_rng(1)
+    network.parameters += rng.normal(size=network.parameters.shape).astype(dtype)
+    network.running[...] = rng.uniform(0.5, 2.0, network.running.shape)
+    network.has_running = batch_norm and bool(hidden)
+    return Model(network, Standardizer(rng.normal(size=6), rng.uniform(1, 2, 6)), np.array(classes), (1, 2, 3),
+                 tuple("abcdef"))
+
+
+@pytest.mark.parametrize(("batch_norm", "hidden", "classes", "dtype"), [
+    (True, (5, 4), ("cat", "dog", "eel"), "float32"),
+    (False, (5,), (0, 1), "float64"),
+    (True, (), (-1.0, 1.0), "float32"),
+    (False, (), (False, True), "float32"),
+])
+def test_a_model_predicts_the_same_bits_after_saving_and_loading(tmp_path, batch_norm, hidden, classes, dtype):
+    model = trained_model(batch_norm, hidden, classes, dtype)
+    save_model(tmp_path / "model.safetensors", model)
+    again = load_model(tmp_path / "model.safetensors", BACKEND)
+    x = np.random.default_rng(0).normal(size=(9, 6))
+    assert np.array_equal(model.logits(x), again.logits(x))
+    assert again.classes.tolist() == list(classes)
+    assert again.classes.dtype == model.classes.dtype
+    assert (again.image_shape, again.feature_names) == (model.image_shape, model.feature_names)
+    assert again.network.spec == model.network.spec
+    assert float(again.network.l2[0]) == 0.25
+
+
+def test_probabilities_sum_to_one_and_agree_with_predictions():
+    model = trained_model()
+    x = np.random.default_rng(0).normal(size=(50, 6)) * 1e4
+    p = model.predict_proba(x)
+    assert np.allclose(p.sum(axis=1), 1.0, atol=1e-12)
+    assert (model.classes[p.argmax(axis=1)] == model.predict(x)).all()
+
+
+def test_inputs_of_another_width_are_refused():
+    with pytest.raises(DataError, match=r"\(2, 7\).*6 features"):
+        trained_model().predict(np.zeros((2, 7)))
+
+
+def rewrite(path, change):
+    """Change the tensors and header of a model file and write it again."""
+    data = path.read_bytes()
+    (length,) = struct.unpack("<Q", data[:8])
+    header = json.loads(json.loads(data[8:8 + length])["__metadata__"]["fastmlp"])
+    tensors = load(data)
+    change(header, tensors)
+    path.write_bytes(save(tensors, metadata={"fastmlp": json.dumps(header)}))
+
+
+def remove_weight(header, tensors):
+    del tensors["w1"]
+
+
+def reshape_weight(header, tensors):
+    tensors["w0"] = np.zeros((5, 6), np.float32)
+
+
+def nan_weight(header, tensors):
+    tensors["gamma0"][0] = np.nan
+
+
+def huge_layer(header, tensors):
+    header["network"]["hidden"] = [2_000_000_000, 2_000_000_000]
+
+
+def negative_layer(header, tensors):
+    header["network"]["hidden"] = [-5, 4]
+
+
+def unknown_activation(header, tensors):
+    header["network"]["activation"] = "__import__"
+
+
+def object_dtype(header, tensors):
+    header["dtype"] = "O"
+
+
+def too_few_classes(header, tensors):
+    header["classes"] = ["cat"]
+
+
+def other_format(header, tensors):
+    header["format"] = "fastmlp-model-99"
+
+
+def surplus_field(header, tensors):
+    header["network"]["surprise"] = 1
+
+
+@pytest.mark.parametrize("change", [
+    remove_weight, reshape_weight, nan_weight, huge_layer, negative_layer, unknown_activation, object_dtype,
+    too_few_classes, other_format, surplus_field,
+])
+def test_a_file_that_contradicts_itself_is_refused_by_name(tmp_path, change):
+    path = tmp_path / "model.safetensors"
+    save_model(path, trained_model())
+    rewrite(path, change)
+    with pytest.raises(ModelFileError, match=r"model\.safetensors"):
+        load_model(path, BACKEND)
+
+
+@pytest.mark.parametrize("cut", [0, 5, 100, -1])
+def test_a_file_cut_short_is_refused(tmp_path, cut):
+    path = tmp_path / "model.safetensors"
+    save_model(path, trained_model())
+    path.write_bytes(path.read_bytes()[:cut])
+    with pytest.raises(ModelFileError, match=r"model\.safetensors"):
+        load_model(path, BACKEND)
+
+
+def test_a_foreign_safetensors_file_is_refused(tmp_path):
+    path = tmp_path / "other.safetensors"
+    path.write_bytes(save({"weight": np.zeros(3)}))
+    with pytest.raises(ModelFileError, match="not a model written by fastmlp"):
+        load_model(path, BACKEND)
