@@ -1,0 +1,5 @@
+"""`MLPClassifier` for scikit-learn's users; importing it imports scikit-learn."""
+
+from fastmlp.estimator.classifier import MLPClassifier
+
+__all__ = ["MLPClassifier"]

@@ -1,0 +1,249 @@
+"""How `MLPClassifier` trains: what it keeps between calls, and its epochs with their stopping rules."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+
+from fastmlp.backend import resolve
+from fastmlp.data.standardize import Standardizer
+from fastmlp.errors import ConfigError
+from fastmlp.estimator.inputs import Data
+from fastmlp.estimator.options import (
+    PLANNED,
+    SMALLEST_ADAPTIVE_RATE,
+    choose_batch_size,
+    l2_of_alpha,
+    make_optimizer,
+    make_schedule,
+    network_spec,
+    rate_rule,
+)
+from fastmlp.evaluation import evaluate, predict_logits
+from fastmlp.examples import Examples
+from fastmlp.network import Network
+from fastmlp.optimizers import Optimizer
+from fastmlp.progress import Progress, make_progress
+from fastmlp.training import EpochReport, Trainer
+
+INTERRUPTED = "Training interrupted by user."
+
+
+@dataclass
+class Learner:
+    """A network and everything its further training depends on but the data. Pickled as plain arrays.
+
+    Attributes
+    ----------
+    network : Network
+        Of one member.
+    optimizer : Optimizer
+        With its state.
+    standardizer : Standardizer
+        Of the first training data.
+    seed : int
+        Of the validation split; the weights came from it too.
+    rng : numpy.random.Generator
+        Draws the order of the examples.
+    schedule_step : int
+        Updates made under the learning rate's schedule.
+    rate_factor : float
+        What "adaptive" and "invscaling" multiply the rate by.
+    best : float
+        What the stopping rule compares with: the lowest loss, or the highest accuracy negated.
+    stale : int
+        Epochs since it improved by `tol`.
+    stopped : bool
+        Whether the last fit ended because of that.
+    """
+
+    network: Network
+    optimizer: Optimizer
+    standardizer: Standardizer
+    seed: int
+    rng: np.random.Generator
+    schedule_step: int = 0
+    rate_factor: float = 1.0
+    best: float = math.inf
+    stale: int = 0
+    stopped: bool = False
+
+    @classmethod
+    def create(cls, p: Any, network: Network, standardizer: Standardizer, seed: int) -> Learner:
+        """One that has not trained yet; `p` is the estimator. Seed stream 1 orders the examples, as in `Trainer`."""
+        return cls(network, make_optimizer(p), standardizer, seed, np.random.default_rng((seed, 1)))
+
+    def adopt(self, p: Any, n_features: int, n_classes: int) -> None:
+        """Take over what the parameters now say about device and optimizer, and refuse another network.
+
+        Raises
+        ------
+        ConfigError
+            The parameters describe another network than the one that is to be trained on.
+        """
+        spec, dtype = self.network.spec, self.network.dtype.name
+        wanted = network_spec(p, n_features, n_classes)
+        if wanted != spec or p.dtype not in ("auto", dtype):
+            raise ConfigError(f"this classifier holds {spec} in {dtype}, but its parameters now describe {wanted} in "
+                              f"{p.dtype}: fit a new one, or with warm_start=False")
+        if p.device not in ("auto", self.network.backend.name):
+            resolve(p.device)
+            self.__setstate__({**self.__getstate__(), "device": p.device})
+        optimizer: Any = make_optimizer(p)
+        if isinstance(self.optimizer, type(optimizer)):
+            optimizer.state = self.optimizer.state
+            optimizer.step = getattr(self.optimizer, "step", 0)
+        self.optimizer = optimizer
+
+    def __getstate__(self) -> dict[str, Any]:
+        network = self.network
+        read = network.backend.to_host
+        state = {name: read(array).copy() for name, array in self.optimizer.state.items()}
+        return {
+            **vars(self), "network": None, "device": network.backend.name, "spec": network.spec,
+            "dtype": network.dtype.name, "l2": float(read(network.l2)[0]), "has_running": network.has_running,
+            "parameters": read(network.parameters).copy(), "running": read(network.running).copy(),
+            "optimizer": replace(self.optimizer, state=state),      # type: ignore[type-var]
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Rebuild the network; where there is no GPU, one that was trained on a GPU comes to the CPU."""
+        state = dict(state)
+        device, spec, dtype, l2 = (state.pop(name) for name in ("device", "spec", "dtype", "l2"))
+        parameters, running, has_running = (state.pop(name) for name in ("parameters", "running", "has_running"))
+        backend = resolve("cpu" if device == "cpu" else "auto")
+        network = Network(spec, backend, dtype=dtype, l2=l2)
+        network.parameters[...] = backend.asarray(parameters)
+        network.running[...] = backend.asarray(running)
+        network.has_running = has_running
+        vars(self).update(state, network=network)
+        self.optimizer.state = {name: backend.asarray(np.array(array)) for name, array in self.optimizer.state.items()}
+
+
+def prepare(p: Any, learner: Learner, data: Data, validation: Data | None, *,
+            incremental: bool) -> tuple[Trainer, Examples | None]:
+    """Trainer and validation examples for the epochs of one call of `fit` or `partial_fit`; `p` is the estimator.
+
+    Raises
+    ------
+    DataError
+        The examples cannot be trained on: see `choose_batch_size` and `Standardizer.apply`.
+    """
+    n = len(data.codes)
+    batch_size = choose_batch_size(p, n)
+    learner.network.l2[...] = l2_of_alpha(p.alpha, batch_size, data.weights)
+    if rate_rule(p) in ("one-cycle", "cosine") and not incremental:
+        learner.schedule_step = 0
+    schedule = make_schedule(p, -(-n // batch_size), learner.schedule_step)
+    trainer = Trainer(learner.network, data.on(learner), learner.optimizer, schedule, batch_size=batch_size,
+                      bn_decay=float(p.bn_decay), shuffle=bool(p.shuffle))
+    trainer.rng = learner.rng
+    return trainer, None if validation is None else validation.on(learner)
+
+
+def train_epochs(p: Any, learner: Learner, trainer: Trainer, watched: Examples | None, *, incremental: bool) -> None:
+    """Train for one epoch, or until a stopping rule or `max_iter` ends it; the history goes onto the estimator `p`.
+
+    Raises
+    ------
+    DivergenceError
+        The network is then as it was before the epoch in which it happened.
+    """
+    n_epochs, restore_best = (1, False) if incremental else (int(p.max_iter), bool(p.early_stopping))
+    if restore_best or (learner.stopped and not incremental):
+        learner.best, learner.stale = math.inf, 0
+    learner.stopped = False
+    watcher = make_progress("auto" if p.verbose else "quiet")
+    watcher.start(n_epochs * trainer.steps_per_epoch, n_epochs, type(p).__name__)
+    try:
+        _run(p, learner, trainer, watched, watcher, n_epochs, restore_best=restore_best)
+    finally:
+        watcher.finish()
+    if not (incremental or learner.stopped or rate_rule(p) in PLANNED) and p.n_iter_ == n_epochs:
+        warnings.warn(f"Stochastic Optimizer: Maximum iterations ({n_epochs}) reached and the optimization hasn't "
+                      f"converged yet.", ConvergenceWarning, stacklevel=4)
+
+
+def _run(p: Any, learner: Learner, trainer: Trainer, watched: Examples | None, watcher: Progress, n_epochs: int,
+         restore_best: bool) -> None:
+    """The epochs; Ctrl-C ends them with a warning, at the last whole one."""
+    network, best = trainer.network, None
+    try:
+        while p.n_iter_ < n_epochs and not learner.stopped:
+            _one_epoch(p, learner, trainer, watched, watcher)
+            accuracy = p.validation_scores_[-1] if watched is not None else None
+            if accuracy is not None and (p.best_validation_score_ is None or accuracy > p.best_validation_score_):
+                p.best_validation_score_ = accuracy
+                best = (network.parameters + 0.0, network.running + 0.0) if restore_best else None
+            if restore_best or rate_rule(p) not in PLANNED:
+                _apply_stopping_rule(p, learner, p.loss_ if not restore_best or accuracy is None else -accuracy)
+    except KeyboardInterrupt:
+        warnings.warn(INTERRUPTED, UserWarning, stacklevel=5)
+    if restore_best and best is not None:
+        network.parameters[...], network.running[...] = best
+
+
+def _one_epoch(p: Any, learner: Learner, trainer: Trainer, watched: Examples | None, watcher: Progress) -> None:
+    """One pass over the data, its loss, and a look at the validation part."""
+    network, rule = trainer.network, rate_rule(p)
+    if rule == "invscaling":
+        learner.rate_factor = float((p.t_ + 1.0) ** -p.power_t)
+    elif rule != "adaptive":
+        learner.rate_factor = 1.0
+    trainer.rate_factor = learner.rate_factor
+    read, xp = network.backend.to_host, network.backend.xp
+    with np.errstate(all="ignore"):     # looked at below
+        penalty = float(read(network.penalty())[0])
+    report = trainer.run_epoch(watcher=watcher)
+    rate = float(trainer.rates(trainer.step - 1, 1)[0, 0])
+    loss = _mean_loss(report, trainer) + penalty
+    if not (math.isfinite(loss) and bool(read(xp.all(xp.isfinite(network.parameters))))):
+        trainer.diverged("the weights or the cost became NaN or infinite", trainer.step, rate, 0)
+    learner.schedule_step += len(report.losses)
+    p.n_iter_ += 1
+    p.t_ += trainer.examples.n
+    p.loss_ = loss
+    p.loss_curve_.append(p.loss_)
+    row = {"step": trainer.step, "epoch": p.n_iter_, "lr": rate, "train_loss": p.loss_}
+    if watched is not None:
+        accuracy, row["val_loss"] = _measure(network, watched)
+        row["val_accuracy"] = accuracy
+        p.validation_scores_.append(accuracy)
+        p.validation_loss_curve_.append(row["val_loss"])
+    watcher.epoch_done(row)
+
+
+def _mean_loss(report: EpochReport, trainer: Trainer) -> float:
+    """Mean of the batches' losses, each before its update, by their sizes."""
+    sizes = np.full(len(report.losses), trainer.batch_size)
+    sizes[-1] = trainer.examples.n - trainer.batch_size * (len(sizes) - 1)
+    return float(np.average(report.losses[:, 0].astype(np.float64), weights=sizes))
+
+
+def _measure(network: Network, watched: Examples) -> tuple[float, float]:
+    """Accuracy and loss, both weighted."""
+    with np.errstate(all="ignore"):
+        score = evaluate(network, watched)
+    if watched.sample_weight is None:
+        return float(score.accuracy[0]), float(score.loss[0])
+    read = network.backend.to_host
+    hits = predict_logits(network, watched)[0].argmax(axis=-1) == read(watched.labels)
+    return float(np.average(hits, weights=read(watched.sample_weight).astype(np.float64))), float(score.loss[0])
+
+
+def _apply_stopping_rule(p: Any, learner: Learner, value: float) -> None:
+    """Count epochs without an improvement by `tol`; after too many, stop, or divide the "adaptive" rate by 5."""
+    learner.stale = learner.stale + 1 if value > learner.best - p.tol else 0
+    learner.best = min(learner.best, value)
+    if learner.stale <= p.n_iter_no_change:
+        return
+    if rate_rule(p) == "adaptive" and p.learning_rate_init * learner.rate_factor > SMALLEST_ADAPTIVE_RATE:
+        learner.rate_factor /= 5.0
+        learner.stale = 0
+    else:
+        learner.stopped = True

@@ -1,0 +1,116 @@
+"""What `MLPClassifier` trains on: rows, class numbers and weights, checked and split."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.utils import check_random_state
+from sklearn.utils.class_weight import compute_class_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import validate_data
+
+from fastmlp.backend import host_array
+from fastmlp.data.split import stratified_split
+from fastmlp.errors import ConfigError, DataError
+from fastmlp.examples import Examples
+
+Labels = npt.NDArray[Any]
+
+INPUT_TYPES = [np.float64, np.float32, np.uint8]      # kept as they are; anything else becomes the first
+
+
+@dataclass
+class Data:
+    """Examples (n, D) with their class numbers (n,) and weights (n,), None where all weigh 1."""
+
+    x: npt.NDArray[Any]
+    codes: npt.NDArray[np.int64]
+    weights: npt.NDArray[np.float64] | None = None
+
+    def part(self, rows: npt.NDArray[Any]) -> Data:
+        """Some of the rows."""
+        return Data(self.x[rows], self.codes[rows], None if self.weights is None else self.weights[rows])
+
+    def on(self, learner: Any) -> Examples:
+        """The examples where the learner computes; equal weights are left out, as they change no mean."""
+        network, weights = learner.network, self.weights
+        if weights is not None and np.all(weights == weights[0]):
+            weights = None
+        return Examples(self.x, self.codes, network.spec.n_classes, learner.standardizer, network.backend,
+                        network.dtype.name, weights)
+
+
+def checked(p: Any, X: Any, y: Any, *, reset: bool) -> tuple[npt.NDArray[Any], Labels]:
+    """X (n, D) and y (n,) by scikit-learn's rules, on the host; `p` is the estimator."""
+    X, y = validate_data(p, host_array(X), host_array(y), dtype=INPUT_TYPES, reset=reset)
+    check_classification_targets(y)
+    return X, y
+
+
+def make_data(p: Any, X: npt.NDArray[Any], y: Labels, classes: Labels, sample_weight: Any = None) -> Data:
+    """The rows of positive weight, their labels as positions in `classes`.
+
+    Raises
+    ------
+    DataError
+        For labels that are not among the classes, or weights that are none.
+    """
+    codes = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
+    if (strange := classes[codes] != y).any():
+        raise DataError(f"the label {y[strange].tolist()[0]!r} is not among the classes that were learned: "
+                        f"{', '.join(map(repr, classes.tolist()))}")
+    weights = example_weights(host_array(sample_weight), len(y))
+    if p.class_weight is not None:
+        by_class = compute_class_weight(p.class_weight, classes=classes, y=y, sample_weight=weights)
+        weights = example_weights(by_class[codes] * (1.0 if weights is None else weights), len(y))
+    data = Data(X, codes, weights)
+    return data if weights is None or weights.all() else data.part(np.flatnonzero(weights))
+
+
+def example_weights(sample_weight: Any, n: int) -> npt.NDArray[np.float64] | None:
+    """Sample weights as a checked array (n,).
+
+    Raises
+    ------
+    DataError
+        For another shape, weights that are negative or not finite, or only zeros.
+    """
+    if sample_weight is None:
+        return None
+    weights = np.asarray(sample_weight, np.float64)
+    if weights.ndim == 0:
+        weights = np.full(n, weights)
+    if weights.shape != (n,):
+        raise DataError(f"sample_weight has the shape {weights.shape}; it must be ({n},), one weight for each row of X")
+    allowed = np.isfinite(weights) & (weights >= 0)
+    if not allowed.all():
+        row = int(np.argmin(allowed))
+        raise DataError(f"sample_weight is {weights[row]} in row {row}; weights must be finite and not negative")
+    if not weights.any():
+        raise DataError("every sample weight is zero: at least one must be above zero")
+    return weights
+
+
+def hold_out(data: Data, fraction: float, seed: int) -> tuple[Data, Data]:
+    """Training and validation part, the classes in proportion; as many rows as scikit-learn would hold out.
+
+    Raises
+    ------
+    ConfigError, DataError
+        For a fraction of 0, or one that leaves a class without training examples.
+    """
+    if fraction == 0:
+        raise ConfigError("validation_fraction = 0 leaves early_stopping nothing to watch: choose one above 0, or pass "
+                          "X_val and y_val to fit")
+    kept, drawn = stratified_split(data.codes, math.ceil(len(data.codes) * fraction), seed)
+    return data.part(kept), data.part(drawn)
+
+
+def draw_seed(random_state: Any) -> int:
+    """An integer is its own seed, as for `fastmlp train`; a generator draws one."""
+    generator = check_random_state(random_state)
+    return int(random_state) if isinstance(random_state, int | np.integer) else int(generator.randint(2**31 - 1))
