@@ -66,6 +66,10 @@ class Backend:
         """
         return self.xp.asarray(host)
 
+    def zeros(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Any:
+        """A new array of zeros of this backend, made where it lives."""
+        return self.xp.zeros(shape, dtype=dtype)
+
     def to_host(self, array: Any) -> npt.NDArray[Any]:
         """The content of one of this backend's arrays as a NumPy array; waits until it is computed.
 

@@ -67,8 +67,8 @@ class Examples:
 
     def buffers(self, n: int) -> tuple[Array, Array]:
         """New arrays for a batch of n: x (n, D) and targets (n, C)."""
-        return (self.backend.asarray(np.zeros((n, self.n_features), self.dtype)),
-                self.backend.asarray(np.zeros((n, self._one_hot.shape[0]), self.dtype)))
+        return (self.backend.zeros((n, self.n_features), self.dtype),
+                self.backend.zeros((n, self._one_hot.shape[0]), self.dtype))
 
     def read(self, rows: Array, x: Array, targets: Array) -> None:
         """Gather the rows (N,): standardised examples -> x (N, D), one-hot labels -> targets (N, C)."""

@@ -97,7 +97,7 @@ class Network:
 
     def empty(self, shape: tuple[int, ...]) -> Array:
         """A new array of the network's dtype on its device."""
-        return self.backend.asarray(np.zeros(shape, self.dtype))
+        return self.backend.zeros(shape, self.dtype)
 
     def zeros_like_parameters(self) -> Array:
         """A flat buffer of zeros for an optimizer's state."""

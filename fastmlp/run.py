@@ -95,7 +95,9 @@ def run_training(options: TrainOptions, say: Callable[[str], None] = print) -> t
     check_batches(n_train, options.batch_size, options.batch_norm and bool(options.hidden))
     trainer, parts, model = prepare(options, data, backend)
     folder = make_run_folder(options.out)
-    write_json(folder / "config.json", {**plain(options.resolved(n_train)), "device": backend.name})
+    held_out = {} if options.validation_batches else {"validation": len(data.y_val)}
+    write_json(folder / "config.json", {**plain(options.resolved(n_train)), **held_out, "device": backend.name,
+                                        "out": folder})
     _write_environment(folder, backend)
     say(f"device {backend.description}" + (f" (auto: {backend.reason})" if backend.reason else ""))
     say(f"data   {data.name}: {n_train} to train, {len(data.y_val)} to validate, {len(data.y_test)} to test, "

@@ -61,6 +61,7 @@ def test_a_run_leaves_every_promised_file_and_field(tmp_path, capsys):
     assert all(float(row["train_cost"]) > float(row["train_loss"]) for row in rows)
     config = json.loads((out / "config.json").read_text())
     assert (config["step_size"], config["hidden"], config["device"]) == (60, [20], "cpu")
+    assert (config["validation"], config["out"]) == (144, str(out))
     assert json.loads((out / "environment.json").read_text())["packages"]["numpy"] == np.__version__
 
 

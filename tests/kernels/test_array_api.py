@@ -21,6 +21,9 @@ class StrictBackend(Backend):
     def asarray(self, host):
         return strict.asarray(host, device=strict.Device("device1"))
 
+    def zeros(self, shape, dtype):
+        return strict.zeros(shape, dtype=getattr(strict, np.dtype(dtype).name), device=strict.Device("device1"))
+
     def to_host(self, array):
         return np.asarray(array.to_device(strict.Device("CPU_DEVICE")))
 
