@@ -6,6 +6,8 @@ Exit codes: 0 done, 1 a gradient check failed, 2 bad options, data or device, 3 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,9 +18,14 @@ from fastmlp.config import GradcheckOptions, PredictOptions, TrainOptions
 from fastmlp.errors import FastMLPError
 from fastmlp.options import add_options, build, read_toml
 
+INTERRUPTED = 130       # exit code of a process that Ctrl-C ended, by the shells' convention: 128 + SIGINT
+
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one sentence."""
+    """An argument parser whose errors are one sentence, and that takes no abbreviations."""
+
+    def __init__(self, **details: Any) -> None:
+        super().__init__(**{**details, "allow_abbrev": False})
 
     def error(self, message: str) -> NoReturn:
         """Print the sentence and end with exit code 2."""
@@ -49,11 +56,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(command(parsed))
     except FastMLPError as error:
-        print(f"fastmlp: {error}", file=sys.stderr)
+        _complain(str(error))
         return error.exit_code
+    except MemoryError as error:
+        _complain(f"not enough memory ({error}): make --hidden or --batch-size smaller, or the data")
+        return 2
     except KeyboardInterrupt:
-        print("fastmlp: interrupted", file=sys.stderr)
-        return 130
+        _complain("interrupted")
+        return INTERRUPTED
+
+
+def say(line: str) -> None:
+    """Print a line for people. A closed pipe or a full disk behind standard output must not end what is under way."""
+    try:
+        print(line.encode(sys.stdout.encoding or "utf-8", "backslashreplace").decode(sys.stdout.encoding or "utf-8"),
+              flush=True)
+    except OSError:
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")       # noqa: SIM115 - for the rest of the process
+
+
+def _complain(sentence: str) -> None:
+    with contextlib.suppress(OSError):
+        print(f"fastmlp: {sentence}".encode("utf-8", "backslashreplace").decode(), file=sys.stderr)
 
 
 def _parser() -> Parser:
@@ -87,11 +111,11 @@ def _parser() -> Parser:
 
 
 def _train(parsed: dict[str, Any]) -> int:
-    from fastmlp.run import INTERRUPTED, run_training
+    from fastmlp.run import run_training
 
     config = parsed.pop("config")
     from_file = read_toml(config, TrainOptions) if config is not None else {}
-    _, result = run_training(build(TrainOptions, {**from_file, **parsed}))
+    _, result = run_training(build(TrainOptions, {**from_file, **parsed}), say)
     return INTERRUPTED if result["status"] == "interrupted" else 0
 
 
@@ -99,7 +123,8 @@ def _predict(parsed: dict[str, Any]) -> int:
     from fastmlp.predicting import run_prediction
 
     model, data = parsed.pop("model"), parsed.pop("data")
-    return run_prediction(model, data, build(PredictOptions, parsed))
+    run_prediction(model, data, build(PredictOptions, parsed), say)
+    return 0
 
 
 def _gradcheck(parsed: dict[str, Any]) -> int:
@@ -109,7 +134,7 @@ def _gradcheck(parsed: dict[str, Any]) -> int:
     check = run_gradcheck(
         hidden=options.hidden, batch_norm=options.batch_norm, activation=options.activation, loss=options.loss,
         init=options.init, l2=options.l2, dim=options.dim, n=options.n, seed=options.seed)
-    print(table(check))
+    say(table(check))
     if options.out is not None:
         write_report([check], options.out)
     return 0 if check.passed() else 1
@@ -118,7 +143,7 @@ def _gradcheck(parsed: dict[str, Any]) -> int:
 def _doctor(_: dict[str, Any]) -> int:
     from fastmlp.doctor import report, text
 
-    print(text(report()))
+    say(text(report()))
     return 0
 
 

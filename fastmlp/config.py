@@ -8,12 +8,20 @@ from pathlib import Path
 from fastmlp.errors import ConfigError
 from fastmlp.initializers import INITIALIZERS
 from fastmlp.kernels.activations import ACTIVATIONS
-from fastmlp.options import check, count_or_fraction, number_ranges, option
+from fastmlp.layout import LOSSES
+from fastmlp.options import check, count_or_fraction, flag, folder, number_ranges, option
 
 SCHEDULES = ("cyclical", "constant", "step", "one-cycle", "cosine")
-LOSSES = ("cross-entropy", "hinge")
 DEFAULT_EPOCHS = 20
 DATA, NETWORK, TRAINING, RESULTS = "data", "network", "training", "results"
+LARGEST = 1e30          # of rates and penalties: float32 holds it
+WIDEST = 10_000_000     # of a layer: beyond every memory
+#: Options that only some schedules read; elsewhere another value than the default would be ignored, so it is refused.
+READ_BY = {
+    "lr": ("constant", "step"), "lr_drop": ("step",), "lr_drop_every": ("step",),
+    "lr_min": ("cyclical", "one-cycle", "cosine"), "lr_max": ("cyclical", "one-cycle", "cosine"),
+    "step_size": ("cyclical",), "cycles": ("cyclical",), "epochs": ("constant", "step", "one-cycle", "cosine"),
+}
 
 
 @dataclass(frozen=True)
@@ -31,7 +39,7 @@ class TrainOptions:
                        metavar="DATA")
     data_dir: Path | None = option(
         None, "where CIFAR-10 lies or is downloaded to: a folder with cifar-10-batches-bin/, cifar-10-batches-py/ or "
-        "an official archive (default: $FASTMLP_DATA, else a per-user cache folder)", Path, group=DATA, metavar="DIR")
+        "an official archive (default: $FASTMLP_DATA, else a per-user cache folder)", folder, group=DATA, metavar="DIR")
     target: str | None = option(None, "the column of a .csv or .parquet file that holds the labels", group=DATA,
                                 metavar="COLUMN")
     train_batches: tuple[int, ...] = option((1, 2, 3, 4, 5), "CIFAR-10 batches to train on, such as 1-5", number_ranges,
@@ -49,7 +57,7 @@ class TrainOptions:
         choices=("feature", "scale", "none"))
 
     hidden: tuple[int, ...] = option((400, 200), "widths of the hidden layers; none for the softmax classifier", int,
-                                     group=NETWORK, many=True, metavar="WIDTH", low=1)
+                                     group=NETWORK, many=True, metavar="WIDTH", low=1, high=WIDEST)
     batch_norm: bool = option(True, "batch norm in every hidden layer", bool, group=NETWORK)
     bn_decay: float = option(0.9, "fraction of batch norm's running statistics kept each step", float, group=NETWORK,
                              low=0, below=1)
@@ -58,10 +66,10 @@ class TrainOptions:
                        group=NETWORK, choices=LOSSES)
     init: str = option("he", "initial weights: he sqrt(2/inputs), xavier 1/sqrt(inputs), normal --init-std",
                        group=NETWORK, choices=INITIALIZERS)
-    init_std: float = option(0.01, "standard deviation for --init normal", float, group=NETWORK, low=0)
+    init_std: float = option(0.01, "standard deviation for --init normal", float, group=NETWORK, low=0, high=LARGEST)
 
     l2: float = option(0.005, "cost = loss + l2 * sum of squared weights (weight decay is twice this)", float,
-                       group=TRAINING, low=0)
+                       group=TRAINING, low=0, high=LARGEST)
     batch_size: int = option(100, "examples a step", int, group=TRAINING, low=1)
     seed: int = option(0, "of weights, order and validation split", int, group=TRAINING, low=0)
     dtype: str = option("float32", "of parameters and computation", group=TRAINING, choices=("float32", "float64"))
@@ -70,9 +78,12 @@ class TrainOptions:
     momentum: float = option(0.0, "of sgd", float, group=TRAINING, low=0, below=1)
     schedule: str = option("cyclical", "how the learning rate changes from step to step", group=TRAINING,
                            choices=SCHEDULES)
-    lr: float = option(0.01, "learning rate of the schedules constant and step", float, group=TRAINING, low=0)
-    lr_min: float = option(1e-5, "lowest rate of cyclical, one-cycle, cosine", float, group=TRAINING, low=0)
-    lr_max: float = option(1e-1, "highest rate of cyclical, one-cycle, cosine", float, group=TRAINING, low=0)
+    lr: float = option(0.01, "learning rate of the schedules constant and step", float, group=TRAINING, low=0,
+                       high=LARGEST)
+    lr_min: float = option(1e-5, "lowest rate of cyclical, one-cycle, cosine", float, group=TRAINING, low=0,
+                           high=LARGEST)
+    lr_max: float = option(1e-1, "highest rate of cyclical, one-cycle, cosine", float, group=TRAINING, low=0,
+                           high=LARGEST)
     step_size: int | None = option(None, "steps from lowest to highest rate of a cycle (default: 5 * floor(n / batch))",
                                    int, group=TRAINING, low=1)
     cycles: int = option(2, "cycles of 2 * step size steps to train for", int, group=TRAINING, low=1)
@@ -88,14 +99,16 @@ class TrainOptions:
                          choices=("auto", "cpu", "gpu"))
 
     out: Path | None = option(None, "folder for the results; a finished run is never overwritten (default: "
-                              "runs/<date-time>)", Path, group=RESULTS, metavar="DIR")
+                              "runs/<date-time>)", folder, group=RESULTS, metavar="DIR")
     quiet: bool = option(False, "print nothing but errors", bool, group=RESULTS)
 
     def __post_init__(self) -> None:
         check(self)
-        if self.epochs is not None and self.schedule == "cyclical":
-            raise ConfigError(f"--epochs {self.epochs} goes with the schedules without cycles: give --cycles and "
-                              f"--step-size, or another --schedule")
+        for name, schedules in READ_BY.items():
+            value = getattr(self, name)
+            if self.schedule not in schedules and value != type(self).__dataclass_fields__[name].default:
+                raise ConfigError(f"{flag(name)} {value} has no meaning for --schedule {self.schedule}, only for "
+                                  f"{', '.join(schedules)}: leave it out, or choose one of these")
         if self.target is not None and self.data in ("digits", "cifar10"):
             raise ConfigError(f"--target {self.target} belongs to .csv and .parquet files, not to {self.data}: "
                               f"leave it out")
@@ -126,7 +139,7 @@ class PredictOptions:
 
     target: str | None = option(None, "the column with the true labels, if the file has one: accuracy is then printed",
                                 group=DATA, metavar="COLUMN")
-    data_dir: Path | None = option(None, "where CIFAR-10 lies", Path, group=DATA, metavar="DIR")
+    data_dir: Path | None = option(None, "where CIFAR-10 lies", folder, group=DATA, metavar="DIR")
     device: str = option("auto", "where to compute", group=RESULTS, choices=("auto", "cpu", "gpu"))
     out: Path = option(Path("predictions.csv"), "the file to write; an existing one is not overwritten", Path,
                        group=RESULTS, metavar="FILE")
@@ -140,16 +153,16 @@ class GradcheckOptions:
     """Options of `fastmlp gradcheck`."""
 
     hidden: tuple[int, ...] = option((50, 30), "widths of the hidden layers", int, group=NETWORK, many=True,
-                                     metavar="WIDTH", low=1)
+                                     metavar="WIDTH", low=1, high=WIDEST)
     batch_norm: bool = option(True, "batch norm in every hidden layer", bool, group=NETWORK)
     activation: str = option("relu", "non-linearity of the hidden layers", group=NETWORK, choices=tuple(ACTIVATIONS))
     loss: str = option("cross-entropy", "what is minimised", group=NETWORK, choices=LOSSES)
     init: str = option("he", "initial weights", group=NETWORK, choices=INITIALIZERS)
     l2: float = option(0.0, "factor of the penalty", float, group=NETWORK, low=0)
-    dim: int = option(20, "inputs of the network", int, group=DATA, low=1)
-    n: int = option(20, "examples in the batch", int, group=DATA, low=1)
+    dim: int = option(20, "inputs of the network", int, group=DATA, low=1, high=WIDEST)
+    n: int = option(20, "examples in the batch", int, group=DATA, low=1, high=WIDEST)
     seed: int = option(0, "of weights and examples", int, group=DATA, low=0)
-    out: Path | None = option(None, "folder for tables and box plots", Path, group=RESULTS, metavar="DIR")
+    out: Path | None = option(None, "folder for tables and box plots", folder, group=RESULTS, metavar="DIR")
 
     def __post_init__(self) -> None:
         check(self)

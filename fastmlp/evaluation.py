@@ -29,7 +29,7 @@ class Score:
     ----------
     loss : mean loss, weighted as in training
     cost : loss plus penalty
-    accuracy : fraction of the examples that are classified correctly
+    accuracy : fraction of the examples that are classified correctly, weighted likewise
     """
 
     loss: npt.NDArray[np.float64]
@@ -83,18 +83,20 @@ def chunks_of_logits(network: Network, examples: Examples) -> Iterator[tuple[Arr
 
 
 def evaluate(network: Network, examples: Examples) -> Score:
-    """Loss, cost and accuracy of every member on all examples; the device is read once, at the end."""
+    """Loss, cost and accuracy of every member on all examples; the device is read at the end only."""
     read, xp = network.backend.to_host, network.backend.xp
     pieces = []                                                         # (M, 3): loss * share, correct, share
     for rows, logits, targets in chunks_of_logits(network, examples):
         loss, correct = network.empty((network.members,)), network.empty((network.members,))
+        counts = examples.counts(rows)
+        share = xp.sum(counts)
         network.loss(logits, targets, examples.weights(rows), loss, network.empty(logits.shape))
-        network.kernels.count_correct(logits, xp.take(examples.labels, rows, axis=0), correct)
-        share = examples.share(rows)
+        network.kernels.count_correct(logits, xp.take(examples.labels, rows, axis=0), counts, correct)
         pieces.append(xp.stack([loss * share, correct, xp.ones_like(loss) * share], axis=-1))
-    weighted, correct, share = read(xp.stack(pieces)).astype(np.float64).sum(axis=0).T      # (M,) each
-    loss = weighted / np.where(share > 0, share, 1.0)
-    return Score(loss, loss + read(network.penalty()).astype(np.float64), correct / examples.n)
+    loss, correct, share = read(xp.stack(pieces)).astype(np.float64).sum(axis=0).T      # (M,) each
+    share = np.where(share > 0, share, 1.0)
+    loss = loss / share
+    return Score(loss, loss + read(network.penalty()).astype(np.float64), correct / share)
 
 
 def predict_logits(network: Network, examples: Examples) -> npt.NDArray[Any]:

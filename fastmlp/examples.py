@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from fastmlp.backend import Backend
 from fastmlp.data.standardize import Standardizer
+from fastmlp.errors import DataError
 
 Array = Any
 
@@ -34,7 +35,12 @@ class Examples:
     dtype : {"float32", "float64"}, default "float32"
         Of the batches.
     sample_weight : ndarray (n,), optional
-        Weight of each example in the mean loss; equal weights where it is absent.
+        Weight of each example in the mean loss; equal weights where it is absent. Only their ratios count.
+
+    Raises
+    ------
+    DataError
+        The labels are not one class number for each row, or the sample weights not one number >= 0 for each.
 
     Attributes
     ----------
@@ -50,20 +56,28 @@ class Examples:
 
     def __init__(self, x: npt.NDArray[Any], labels: npt.NDArray[Any], n_classes: int, standardizer: Standardizer,
                  backend: Backend, dtype: str = "float32", sample_weight: npt.NDArray[Any] | None = None) -> None:
+        labels = np.asarray(labels)
+        if labels.shape != x.shape[:1] or (labels.size and not 0 <= labels.min() <= labels.max() < n_classes):
+            raise DataError(f"{len(x)} examples need as many labels from 0 to {n_classes - 1}; there are "
+                            f"{labels.size}, from {labels.min(initial=0)} to {labels.max(initial=0)}")
         self.n, self.n_features = int(x.shape[0]), int(x.shape[1])
         self.backend, self.kernels, self.xp = backend, backend.kernels, backend.xp
-        self.dtype = np.dtype(dtype)
+        self.dtype, self.n_classes = np.dtype(dtype), n_classes
         as_bytes = x.dtype == np.uint8
         self.data = backend.asarray(x if as_bytes else standardizer.apply(x, self.dtype))
         standardise = as_bytes and bool(np.any(standardizer.mean != 0) or np.any(standardizer.std != 1))
         self._mean = backend.asarray(standardizer.mean.astype(self.dtype)) if standardise else None
         self._inv_std = backend.asarray((1.0 / standardizer.std).astype(self.dtype)) if standardise else None
-        self.labels = backend.asarray(np.asarray(labels, np.int64))
+        self.labels = backend.asarray(labels.astype(np.int64))
         self._one_hot = backend.asarray(np.eye(n_classes, dtype=self.dtype))            # (C, C)
         self.sample_weight = None
         if sample_weight is not None:
-            self.sample_weight = backend.asarray(np.asarray(sample_weight, self.dtype))
-        self._equal_weights: dict[int, Array] = {}
+            weights = np.asarray(sample_weight, np.float64)
+            if weights.shape != x.shape[:1] or not (np.isfinite(weights) & (weights >= 0)).all():
+                raise DataError(f"{len(x)} examples need as many sample weights, finite and not negative")
+            largest = float(weights.max(initial=0.0)) or 1.0    # before rounding: 1e-50 and 1e50 are no float32
+            self.sample_weight = backend.asarray((weights / largest).astype(self.dtype))
+        self._ones: dict[int, Array] = {}
 
     def buffers(self, n: int) -> tuple[Array, Array]:
         """New arrays for a batch of n: x (n, D) and targets (n, C)."""
@@ -75,19 +89,19 @@ class Examples:
         self.kernels.gather(self.data, rows, self._mean, self._inv_std, x)
         self.kernels.gather(self._one_hot, self.xp.take(self.labels, rows, axis=0), None, None, targets)
 
+    def counts(self, rows: Array) -> Array:
+        """How much each of the rows counts (N,): 1, or its sample weight (their ratios count, not their size)."""
+        if self.sample_weight is not None:
+            return self.xp.take(self.sample_weight, rows, axis=0)
+        n = rows.shape[0]
+        if n not in self._ones:
+            self._ones[n] = self.backend.zeros((n,), self.dtype) + 1.0
+        return self._ones[n]
+
     def weights(self, rows: Array) -> Array:
         """Weights of the rows in their mean: (N,), summing to 1 (or all 0, if every sample weight among them is)."""
-        n = rows.shape[0]
+        counts = self.counts(rows)
         if self.sample_weight is None:
-            if n not in self._equal_weights:
-                self._equal_weights[n] = self.backend.asarray(np.full(n, 1.0 / n, self.dtype))
-            return self._equal_weights[n]
-        weights = self.xp.take(self.sample_weight, rows, axis=0)
-        total = self.xp.sum(weights)
-        return weights / self.xp.where(total > 0, total, self.xp.ones_like(total))
-
-    def share(self, rows: Array) -> Array | float:
-        """What the rows count for in the mean over all examples: their number, or the sum of their sample weights."""
-        if self.sample_weight is None:
-            return float(rows.shape[0])
-        return self.xp.sum(self.xp.take(self.sample_weight, rows, axis=0))
+            return counts / rows.shape[0]
+        total = self.xp.sum(counts)
+        return counts / self.xp.where(total > 0, total, self.xp.ones_like(total))

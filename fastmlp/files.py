@@ -22,6 +22,10 @@ from fastmlp.errors import OutputError
 
 #: The file that marks a run folder as finished; it is written last.
 RESULT_FILE = "result.json"
+#: The files that mark a folder as that of a run, from its beginning on ...
+FIRST_FILES = ("config.json", "environment.json")
+#: ... and those that may lie there from a run that was killed.
+LATER_FILES = ("history.csv", "model.safetensors", "curves.png", "weights.png")
 
 
 def write_atomically(path: str | Path, data: bytes | str) -> None:
@@ -53,7 +57,8 @@ def write_atomically(path: str | Path, data: bytes | str) -> None:
     temporary = path.parent / f".fastmlp-{secrets.token_hex(8)}.tmp"
     try:
         with temporary.open("xb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
+            # File names can hold bytes that are no text; as \\udc.. they are readable, and valid JSON too.
+            file.write(data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -98,8 +103,7 @@ def make_run_folder(out: str | Path | None = None) -> Path:
             if folder.exists() and not folder.is_dir():
                 raise OutputError(f"cannot write results to {folder}: it is not a folder; name another")
             folder.mkdir(parents=True, exist_ok=True)
-            if (folder / RESULT_FILE).exists():
-                raise OutputError(f"{folder} already holds a finished run ({RESULT_FILE}); name another folder")
+            _clear_unfinished(folder)
         # Permission bits tell too little (the root user, read-only and full disks): write, and let it vanish.
         with tempfile.TemporaryFile(dir=folder) as probe:
             probe.write(b"\0")
@@ -186,6 +190,18 @@ def _plain(obj: Any) -> Any:
     if isinstance(obj, float) and not math.isfinite(obj):
         return None
     return obj
+
+
+def _clear_unfinished(folder: Path) -> None:
+    """Remove what a killed run left in its folder; refuse a folder whose content is a result or somebody else's."""
+    if (folder / RESULT_FILE).exists():
+        raise OutputError(f"{folder} already holds a finished run ({RESULT_FILE}); name another folder")
+    present = [name for name in (*FIRST_FILES, *LATER_FILES) if (folder / name).exists()]
+    if present and not set(FIRST_FILES) <= set(present):
+        raise OutputError(f"{folder} holds {present[0]}, which is not an unfinished run's and would be overwritten; "
+                          f"name another folder")
+    for name in present:
+        (folder / name).unlink()
 
 
 def _new_folder(parent: Path, name: str) -> Path:

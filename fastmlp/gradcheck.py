@@ -18,6 +18,7 @@ from fastmlp.errors import ConfigError, DataError
 from fastmlp.finite_differences import Cost
 from fastmlp.layout import NetworkSpec
 from fastmlp.network import Network
+from fastmlp.seeds import Stream, generator
 
 Array = npt.NDArray[Any]
 
@@ -183,7 +184,7 @@ def check_gradients(spec: NetworkSpec, *, n: int = 20, l2: float = 0.0, seed: in
     >>> check.passed(), len(check.tensors)
     (True, 8)
     """
-    rng = np.random.default_rng((seed, 2))      # streams 0 and 1 of a seed are the weights and the order of training
+    rng = generator(seed, Stream.GRADIENT_CHECK)
     x, labels = _batch(spec, n, x, labels, rng)
     weights = np.ones(len(x)) if sample_weight is None else np.asarray(sample_weight, np.float64)
     if weights.shape != (len(x),) or not weights.sum() > 0:

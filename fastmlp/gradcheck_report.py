@@ -15,7 +15,7 @@ from fastmlp.plots import plot_gradient_errors
 KINDS = ("w", "b", "gamma", "beta")
 
 
-def run_gradcheck(*, hidden: Sequence[int] = (50, 50), batch_norm: bool = True, activation: str = "relu",
+def run_gradcheck(*, hidden: Sequence[int] = (50, 30), batch_norm: bool = True, activation: str = "relu",
                   loss: str = "cross-entropy", init: str = "he", l2: float = 0.0, dim: int = 20, classes: int = 10,
                   n: int = 20, seed: int = 0) -> GradientCheck:
     """Check the network that these options describe; see `NetworkSpec` and `check_gradients`.

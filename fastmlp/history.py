@@ -17,8 +17,8 @@ class History:
     Attributes
     ----------
     rows : list of dict
-        `step, epoch, lr`, the mean `batch_loss` of the epoch's steps, and for each evaluated part
-        `<part>_loss, <part>_cost, <part>_accuracy`; numbers for one network, arrays (M,) for a population.
+        `step, epoch, lr`, and for each evaluated part `<part>_loss, <part>_cost, <part>_accuracy`; numbers for one
+        network, arrays (M,) for a population.
     epoch_seconds, epoch_examples : list
         Time in training steps, evaluation left out, and examples seen, of every epoch.
     epoch_is_whole : list of bool

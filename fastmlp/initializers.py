@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastmlp.errors import ConfigError
+from fastmlp.seeds import Stream, generator
 
 INITIALIZERS = ("he", "xavier", "normal")
 
@@ -65,7 +66,7 @@ def draw_weights(seed: int, sizes: tuple[int, ...], kind: str, init_std: float) 
     >>> [w.shape for w in draw_weights(0, (4, 3, 2), "he", 0.01)]
     [(4, 3), (3, 2)]
     """
-    rng = np.random.default_rng((seed, 0))      # stream 0 of the seed; the order of the examples is stream 1
+    rng = generator(seed, Stream.WEIGHTS)
     return [
         standard_deviation(kind, n_in, init_std) * rng.standard_normal((n_in, n_out))
         for n_in, n_out in pairwise(sizes)

@@ -15,7 +15,12 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
+from fastmlp.errors import ConfigError
+from fastmlp.kernels.activations import ACTIVATIONS
+
 Array = Any
+
+LOSSES = ("cross-entropy", "hinge")
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,11 @@ class NetworkSpec:
     loss : {"cross-entropy", "hinge"}, default "cross-entropy"
         What is minimised.
 
+    Raises
+    ------
+    ConfigError
+        One of them is none of these.
+
     Examples
     --------
     >>> NetworkSpec(3072, (50, 50), 10).n_parameters
@@ -49,6 +59,18 @@ class NetworkSpec:
     batch_norm: bool = True
     activation: str = "relu"
     loss: str = "cross-entropy"
+
+    def __post_init__(self) -> None:
+        problems = [
+            (not all(type(size) is int and 1 <= size < 2**31 for size in self.sizes), "layer sizes", self.sizes),
+            (type(self.batch_norm) is not bool, "batch_norm", self.batch_norm),
+            (self.activation not in ACTIVATIONS, "activation", self.activation),
+            (self.loss not in LOSSES, "loss", self.loss),
+        ]
+        for wrong, name, value in problems:
+            if wrong:
+                raise ConfigError(f"{name} = {value!r} cannot be: sizes are whole numbers from 1 on, batch_norm is a "
+                                  f"bool, activation one of {', '.join(ACTIVATIONS)}, loss one of {', '.join(LOSSES)}")
 
     @property
     def sizes(self) -> tuple[int, ...]:

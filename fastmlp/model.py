@@ -21,7 +21,6 @@ from fastmlp.errors import DataError, ModelFileError
 from fastmlp.evaluation import predict_logits, softmax
 from fastmlp.examples import Examples
 from fastmlp.files import write_atomically
-from fastmlp.kernels.activations import ACTIVATIONS
 from fastmlp.layout import NetworkSpec
 from fastmlp.network import Network
 
@@ -121,29 +120,28 @@ def load_model(path: str | Path, backend: Backend) -> Model:
     header, tensors = _read(Path(path))
     try:
         spec = NetworkSpec(**{**header["network"], "hidden": tuple(header["network"]["hidden"])})
-        _check_spec(spec)
+        l2 = header["l2"]
+        _require(type(l2) is float and math.isfinite(l2) and l2 >= 0, f"l2 {l2!r}")
         dtype = np.dtype(_dtype(header["dtype"]))
         values = {t.name: _tensor(tensors, t.name, t.shape, dtype) for t in spec.tensors()}     # before any allocation
-        network = Network(spec, backend, dtype=dtype.name, l2=header["l2"])
+        network = Network(spec, backend, dtype=dtype.name, l2=l2)
         for name, view in network.views().items():
             view[0] = backend.asarray(values[name])
         if "running_mean0" in tensors:
             running = np.zeros(network.running.shape[0], network.dtype)
             for name, part in _split_running(running, spec).items():
                 part[...] = _tensor(tensors, name, part.shape, network.dtype)
+                _require("var" not in name or bool((part >= 0).all()), f"{name} is negative")
             network.running[...] = backend.asarray(running)
             network.has_running = True
         inputs = (spec.n_inputs,)
         standardizer = Standardizer(_tensor(tensors, "input_mean", inputs, np.dtype(np.float64)),
                                     _tensor(tensors, "input_std", inputs, np.dtype(np.float64)))
-        classes = np.array(header["classes"], _label_dtype(header["classes_dtype"]))
-        if classes.shape != (spec.n_classes,):
-            raise ValueError(f"{len(classes)} class labels for {spec.n_classes} outputs")
-        image_shape, names, extra = header["image_shape"], header["feature_names"], header.get("extra")
-        if not isinstance(extra, dict | None):
-            raise ValueError("its extra data are no table")     # noqa: TRY004 - the file is wrong, not a type
-        return Model(network, standardizer, classes, tuple(image_shape) if image_shape else None,
-                     tuple(names) if names else None, extra)
+        _require(bool((standardizer.std > 0).all()), "input_std is not positive")
+        extra = header.get("extra")
+        _require(isinstance(extra, dict | None), "its extra data are no table")
+        return Model(network, standardizer, _classes(header, spec.n_classes), _image_shape(header, spec.n_inputs),
+                     _feature_names(header, spec.n_inputs), extra)
     except (KeyError, TypeError, ValueError, OverflowError, MemoryError) as error:
         raise ModelFileError(f"{path}: not a whole fastmlp model ({type(error).__name__}: {error})") from error
 
@@ -157,31 +155,53 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
     try:
         with safe_open(path, framework="numpy") as file:
             header = json.loads((file.metadata() or {}).get("fastmlp", "null"))
-            if not isinstance(header, dict) or header.get("format") != FORMAT:
-                raise ModelFileError(f"{path}: a safetensors file, but not a model written by fastmlp ({FORMAT})")
-            return header, {name: file.get_tensor(name) for name in file.keys()}    # noqa: SIM118 - not a dict
-    except (SafetensorError, OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ModelFileError(f"{path}: not a whole safetensors file ({error})") from error
+            tensors = {name: file.get_tensor(name) for name in file.keys()}     # noqa: SIM118 - not a dict
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:     # ValueError: JSON or text that is none
+        raise ModelFileError(f"{path}: not a whole safetensors file ({str(error)[:200]})") from error
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise ModelFileError(f"{path}: a safetensors file, but not a model written by fastmlp ({FORMAT})")
+    return header, tensors
 
 
-def _check_spec(spec: NetworkSpec) -> None:
-    if not all(isinstance(size, int) and 1 <= size < 2**31 for size in spec.sizes):
-        raise ValueError(f"layer sizes {spec.sizes}")
-    if spec.activation not in ACTIVATIONS or spec.loss not in ("cross-entropy", "hinge"):
-        raise ValueError(f"activation {spec.activation!r}, loss {spec.loss!r}")
+def _require(condition: bool, complaint: str) -> None:
+    if not condition:
+        raise ValueError(complaint)
+
+
+def _classes(header: dict[str, Any], n_classes: int) -> npt.NDArray[Any]:
+    """The labels in the dtype they had; the length of text comes from the labels, not from the file's word for it."""
+    labels, dtype = header["classes"], np.dtype(header["classes_dtype"])
+    _require(type(labels) is list and len(labels) == n_classes, f"labels for {n_classes} outputs")
+    _require(dtype.kind in "biufUO", f"class labels of type {dtype}")
+    wanted: tuple[type, ...] = {"b": (bool,), "i": (int,), "u": (int,), "f": (float,), "U": (str,)}.get(
+        dtype.kind, (str, int, float, bool))
+    _require(all(type(label) in wanted for label in labels), f"class labels that are not of type {dtype}")
+    _require(len(set(labels)) == n_classes, "the same class label twice")
+    return np.array(labels, str if dtype.kind == "U" else dtype)
+
+
+def _image_shape(header: dict[str, Any], n_inputs: int) -> tuple[int, int, int] | None:
+    shape = header["image_shape"]
+    if shape is None:
+        return None
+    _require(type(shape) is list and len(shape) == 3 and all(type(length) is int and length > 0 for length in shape)
+             and math.prod(shape) == n_inputs, f"images of shape {shape!r}")
+    return (shape[0], shape[1], shape[2])
+
+
+def _feature_names(header: dict[str, Any], n_inputs: int) -> tuple[str, ...] | None:
+    names = header["feature_names"]
+    if names is None:
+        return None
+    _require(type(names) is list and len(names) == n_inputs and all(type(name) is str for name in names),
+             f"names for {n_inputs} inputs")
+    return tuple(names)
 
 
 def _dtype(name: str) -> str:
     if name not in ("float32", "float64"):
         raise ValueError(f"dtype {name!r}")
     return name
-
-
-def _label_dtype(text: str) -> np.dtype[Any]:
-    dtype = np.dtype(text)
-    if dtype.kind not in "biufUS" and dtype != np.dtype(object):
-        raise ValueError(f"class labels of type {text!r}")
-    return dtype
 
 
 def _tensor(tensors: dict[str, npt.NDArray[Any]], name: str, shape: tuple[int, ...],

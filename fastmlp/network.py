@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastmlp.backend import Backend
+from fastmlp.errors import ConfigError
 from fastmlp.initializers import draw_weights
 from fastmlp.layout import Layout, NetworkSpec, members_first
 
@@ -80,6 +82,11 @@ class Network:
 
     def __init__(self, spec: NetworkSpec, backend: Backend, *, members: int = 1, dtype: str = "float32",
                  l2: float | npt.ArrayLike = 0.0) -> None:
+        if dtype not in ("float32", "float64"):
+            raise ConfigError(f"dtype = {dtype!r} cannot be trained in: choose float32 or float64")
+        penalties = np.broadcast_to(np.asarray(l2, np.float64), (members,))
+        if not (np.isfinite(penalties).all() and (penalties >= 0).all()):
+            raise ConfigError(f"l2 = {l2!r} must be finite and not negative")
         xp = backend.xp
         self.spec, self.backend, self.members = spec, backend, members
         self.kernels = backend.kernels
@@ -87,7 +94,7 @@ class Network:
         self.layout = Layout(spec, members, xp)
         self.parameters = self.empty((self.layout.size,))
         self.gradients = self.empty((self.layout.size,))
-        self.l2 = backend.asarray(np.broadcast_to(np.asarray(l2, self.dtype), (members,)).copy())       # (M,)
+        self.l2 = backend.asarray(penalties.astype(self.dtype))                                          # (M,)
         n_normalised = members * sum(spec.hidden) if spec.batch_norm else 0
         self.running = self.empty((2 * n_normalised,))
         self.statistics = self.empty((2 * n_normalised,))       # of the batch at hand, laid out like `running`
@@ -128,7 +135,7 @@ class Network:
             Standard deviation for `normal`.
         """
         inits = [init] * self.members if isinstance(init, str) else init
-        stds = [init_std] * self.members if isinstance(init_std, float) else init_std
+        stds = np.broadcast_to(np.asarray(init_std, np.float64), (self.members,)).tolist()
         values = np.zeros(self.layout.size, np.float64)
         views = Layout(self.spec, self.members, np).member_views(values)
         for k, (seed, kind, std) in enumerate(zip(seeds, inits, stds, strict=True)):
@@ -140,12 +147,42 @@ class Network:
         self.parameters[...] = self.backend.asarray(values.astype(self.dtype))
         self.has_running = False
 
+    def member(self, k: int) -> Network:
+        """Member k as a network of its own, with copies of its parameters and running statistics.
+
+        Examples
+        --------
+        >>> from fastmlp.backend import resolve
+        >>> population = Network(NetworkSpec(4, (3,), 2), resolve("cpu"), members=5)
+        >>> population.initialize(list(range(5)))
+        >>> population.member(2).members
+        1
+        """
+        single = Network(self.spec, self.backend, dtype=self.dtype.name, l2=float(self.backend.to_host(self.l2)[k]))
+        ours = self.views()
+        for name, view in single.views().items():
+            view[...] = ours[name][k:k + 1, ...]
+        for (_, mine), (width, theirs) in zip(self._running_parts(), single._running_parts(), strict=True):
+            theirs[...] = mine[k * width:(k + 1) * width]
+        single.has_running = self.has_running
+        return single
+
+    def _running_parts(self) -> Iterator[tuple[int, Array]]:
+        """Width and running means, then variances, of each normalised layer; the members' lie one after another."""
+        place = 0
+        for _ in range(2 if self.running.shape[0] else 0):
+            for width in self.spec.hidden:
+                yield width, self.running[place:place + self.members * width]
+                place += self.members * width
+
     # ------------------------------------------------------------------------------------------------ one batch
 
     def _activities_for(self, x: Array) -> list[Activity]:
         """The buffers for batches of this size, made once; their first input is x (N, D)."""
         n = x.shape[0]
         if n not in self._activities:
+            while len(self._activities) >= 2:                           # full batches and the smaller last one
+                self._activities.pop(next(iter(self._activities)))
             self._activities[n] = self._make_activities(n)
         activities = self._activities[n]
         activities[0].x = x[None, ...]                                  # (1, N, D)
@@ -199,7 +236,7 @@ class Network:
 
     def loss(self, logits: Array, targets: Array, weights: Array, loss: Array, glogits: Array) -> None:
         """The spec's loss: see `kernels.reference.cross_entropy` and `hinge` for the shapes."""
-        compute = self.kernels.cross_entropy if self.spec.loss == "cross-entropy" else self.kernels.hinge
+        compute = {"cross-entropy": self.kernels.cross_entropy, "hinge": self.kernels.hinge}[self.spec.loss]
         compute(logits, targets, weights, loss, glogits)
 
     def loss_and_gradient(self, x: Array, targets: Array, weights: Array, loss: Array) -> None:

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from fastmlp.errors import ConfigError
 
 Options = TypeVar("Options")
+LONGEST_RANGE = 1000    # of `number_ranges`; it names batches, of which there are a few
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,12 +49,22 @@ def count_or_fraction(text: str) -> int | float:
     >>> count_or_fraction("5000"), count_or_fraction("0.1")
     (5000, 0.1)
     """
-    value = float(text)
-    if value == int(value) and (value >= 1 or value == 0):
-        return int(value)
-    if not 0 < value < 1:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if 0 < value < 1:
+        return value
+    if not (math.isfinite(value) and value == int(value) and value >= 0):
         raise ValueError("a whole number of examples, or a fraction between 0 and 1")
-    return value
+    return int(value)
+
+
+def folder(text: str) -> Path:
+    """A folder's path; empty text is none."""
+    if not text:
+        raise ValueError("a folder")
+    return Path(text)
 
 
 def number_ranges(text: str) -> tuple[int, ...]:
@@ -67,7 +78,10 @@ def number_ranges(text: str) -> tuple[int, ...]:
     numbers: list[int] = []
     for piece in text.split(","):
         first, dash, last = piece.partition("-")
-        numbers.extend(range(int(first), int(last if dash else first) + 1))
+        wanted = range(int(first), int(last if dash else first) + 1)
+        if len(wanted) > LONGEST_RANGE:
+            raise ValueError(f"{piece} is too long a range")
+        numbers.extend(wanted)
     return tuple(numbers)
 
 
@@ -98,6 +112,8 @@ def check(options: Any) -> None:
 def _check_value(name: str, value: Any, rule: Rule) -> None:
     if rule.choices and value not in rule.choices:
         raise ConfigError(f"{flag(name)} {value}: choose one of {', '.join(rule.choices)}")
+    if isinstance(value, str | Path) and "\0" in str(value):
+        raise ConfigError(f"{flag(name)} {str(value)!r}: must not hold a null character")
     if isinstance(value, bool) or not isinstance(value, int | float):
         return
     if not math.isfinite(value):
@@ -148,7 +164,8 @@ def _argparse_type(rule: Rule) -> Callable[[str], Any]:
         try:
             return rule.parse(text)
         except ValueError as error:
-            raise argparse.ArgumentTypeError(f"{text!r} is not {_wanted(rule, error)}") from error
+            shown = text if len(text) <= 60 else f"{text[:57]}..."
+            raise argparse.ArgumentTypeError(f"{shown!r} is not {_wanted(rule, error)}") from error
     return read
 
 
@@ -182,8 +199,8 @@ def read_toml(path: Path, options: type[Any]) -> dict[str, Any]:
             table = tomllib.load(file)
     except OSError as error:
         raise ConfigError(f"--config {path}: cannot be read ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--config {path}: not valid TOML ({error})") from error
+    except (ValueError, RecursionError) as error:       # among them TOMLDecodeError, and integers of 5000 digits
+        raise ConfigError(f"--config {path}: not valid TOML ({str(error)[:200]})") from error
     known, values = rules(options), {}
     for key, value in table.items():
         name = key.replace("-", "_")

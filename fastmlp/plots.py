@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -68,8 +69,9 @@ def plot_curves(
     for axes, quantity in zip(panels, ("loss", "cost", "accuracy"), strict=False):
         for part, word, colour, dash in (("train", "training", _BLUE, "-"), ("val", "validation", _VERMILLION, "--")):
             values = np.asarray(history.get(f"{part}_{quantity}", []), dtype=np.float64)
-            if np.isfinite(values).any():
-                axes.plot(step, values, dash, marker=marker, markersize=4, color=colour, label=word)
+            measured = np.isfinite(values)
+            if measured.any():
+                axes.plot(step[measured], values[measured], dash, marker=marker, markersize=4, color=colour, label=word)
         if axes.lines:
             axes.legend(frameon=False)
     for axes, heading, label in zip(
@@ -91,7 +93,7 @@ def plot_curves(
         panels[3].plot(*lr_curve, color=_BLUE)
     panels[3].ticklabel_format(axis="y", style="scientific", scilimits=(-2, 3))
     if title:
-        figure.suptitle(title)
+        figure.suptitle(_plain(title), parse_math=False)
     _save(figure, path)
 
 
@@ -145,7 +147,9 @@ def plot_weights(
         axes.set_axis_off()
     for axes, image, name in zip(panels, images, titles, strict=False):
         axes.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        axes.set_title(name if len(name) <= 14 else f"{name[:13]}…", fontsize=12 if columns <= 6 else 7)
+        name = _plain(name)
+        axes.set_title(name if len(name) <= 14 else f"{name[:13]}…", fontsize=12 if columns <= 6 else 7,
+                       parse_math=False)
     some = "" if shown == units else f", {shown} of {units}"
     figure.suptitle(f"Weights of the first layer's units, each scaled to 0..1{some}")
     _save(figure, path)
@@ -209,8 +213,13 @@ def plot_gradient_errors(errors: Mapping[str, npt.ArrayLike], path: str | Path, 
     axes.set_ylim(_LOWEST_ERROR / 3, max([_GRADIENT_BAR, *(box.max() for box in boxes if box.size)]) * 10)
     axes.set_ylabel(f"relative error (zeros drawn at {_LOWEST_ERROR:.0e})")
     axes.grid(axis="y", alpha=0.3)
-    axes.set_title(title)
+    axes.set_title(_plain(title), parse_math=False)
     _save(figure, path)
+
+
+def _plain(text: str) -> str:
+    """The user's own words as they can be drawn: file names may hold bytes that are no text."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _figure() -> Any:
@@ -223,5 +232,7 @@ def _figure() -> Any:
 
 def _save(figure: Any, path: str | Path) -> None:
     picture = io.BytesIO()
-    figure.savefig(picture, format=Path(path).suffix.lstrip(".") or "png", dpi=_DOTS_PER_INCH)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")      # a name in a script that the font lacks: boxes will do
+        figure.savefig(picture, format=Path(path).suffix.lstrip(".") or "png", dpi=_DOTS_PER_INCH)
     write_atomically(path, picture.getvalue())

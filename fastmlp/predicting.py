@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,58 +11,43 @@ import numpy as np
 from fastmlp.backend import resolve
 from fastmlp.config import PredictOptions
 from fastmlp.data import read_examples
-from fastmlp.errors import DataError, OutputError
+from fastmlp.data.validate import encode_known_labels
+from fastmlp.errors import OutputError
 from fastmlp.evaluation import softmax
 from fastmlp.files import write_csv
-from fastmlp.model import Model, load_model
+from fastmlp.model import load_model
 
 
-def run_prediction(model_path: Path, data: str, options: PredictOptions) -> int:
-    """Write `row, prediction, p_<class>...` for every example as CSV; print the accuracy where labels are known.
+def run_prediction(model_path: Path, data: str, options: PredictOptions, say: Callable[[str], None] = print) -> None:
+    """Write `row, prediction, p_<class>...` for every example as CSV; say the accuracy where labels are known.
 
     Parameters
     ----------
     model_path : Path
         A model file.
     data : str
-        `digits`, `cifar10` or a file.
+        `digits`, `cifar10` or a file. Of a table the columns that the model was trained on are read, by name.
     options : PredictOptions
         The rest.
-
-    Returns
-    -------
-    int
-        The exit code 0.
+    say : callable, default print
+        Receives lines for people.
 
     Raises
     ------
     FastMLPError
-        The model or the data cannot be used, or the output exists.
+        The model or the data cannot be used, or the output exists; nothing has been written then.
     """
     if options.out.exists():
         raise OutputError(f"{options.out} exists and is not overwritten: name another file with --out, or remove it")
     model = load_model(model_path, resolve(options.device))
-    examples = read_examples(data, data_dir=options.data_dir, target=options.target)
-    x = _columns_of_model(model, examples.x, examples.feature_names)
-    logits = model.logits(x)
-    predicted = model.classes[logits.argmax(axis=-1)]                   # (n,)
-    columns: dict[str, Any] = {"row": range(len(x)), "prediction": predicted.tolist()}
+    examples = read_examples(data, data_dir=options.data_dir, target=options.target, columns=model.feature_names)
+    logits = model.logits(examples.x)
+    numbers = logits.argmax(axis=-1)                                    # (n,)
+    known = None if examples.y is None else encode_known_labels(examples.y, model.classes)
+    columns: dict[str, Any] = {"row": range(len(logits)), "prediction": model.classes[numbers].tolist()}
     for label, p in zip(model.classes.tolist(), softmax(logits).T, strict=True):
         columns[f"p_{label}"] = p.tolist()
     write_csv(options.out, columns)
-    print(f"{len(x)} predictions in {options.out}")
-    if examples.y is not None:
-        print(f"accuracy {np.mean(predicted.astype(str) == np.asarray(examples.y).astype(str)):.4f}")
-    return 0
-
-
-def _columns_of_model(model: Model, x: Any, names: tuple[str, ...] | None) -> Any:
-    """The columns in the model's order; columns it does not know (such as a target) are left out."""
-    wanted = model.feature_names
-    if wanted is None or names is None or wanted == names:
-        return x
-    missing = [name for name in wanted if name not in names]
-    if missing:
-        raise DataError(f"the data have no column {missing[0]!r}, which the model was trained on; its columns are "
-                        f"{', '.join(wanted)}")
-    return x[:, [names.index(name) for name in wanted]]
+    say(f"{len(logits)} predictions in {options.out}")
+    if known is not None:
+        say(f"accuracy {np.mean(numbers == known):.4f}")

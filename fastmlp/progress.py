@@ -6,6 +6,7 @@ the end, also after an error.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import sys
@@ -119,7 +120,8 @@ class _Lines(Progress):
             self._held_back = None
 
     def _print(self, line: str) -> None:
-        print(line, file=self._stream, flush=True)
+        with contextlib.suppress(OSError):      # a full disk or a closed pipe behind the stream must not end training
+            print(line, file=self._stream, flush=True)
 
 
 class _Bar(Progress):
@@ -129,18 +131,18 @@ class _Bar(Progress):
         self._stream = stream
         self._bar: Any = None
 
-    def start(self, total_steps: int, total_epochs: int, description: str) -> None:
+    def start(self, total_steps: int, total_epochs: int, description: str) -> None:     # noqa: ARG002
         from tqdm import tqdm
 
         # tqdm starts a thread that watches over slow bars. A training loop needs none beside it, and the program around
         # us may use tqdm too, so it is turned off in a class of our own.
         bar_class: Any = type("Bar", (tqdm,), {"monitor_interval": 0})
-        self._description, self._total_epochs = description, total_epochs
+        self._total_epochs = total_epochs
         self._next_redraw = 0.0
         self._bar = bar_class(
             total=total_steps, desc=self._title(epochs_done=0), file=self._stream, dynamic_ncols=True,
             mininterval=0, miniters=1,  # `step` does the throttling
-            bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
+            bar_format="{desc} {remaining} left |{bar}|",       # numbers first: what does not fit is cut off behind
         )
 
     def step(self, step: int) -> None:
@@ -150,8 +152,7 @@ class _Bar(Progress):
             self._bar.update(step - self._bar.n)
 
     def epoch_done(self, row: Mapping[str, Any]) -> None:
-        self._bar.set_description_str(self._title(row["epoch"]), refresh=False)
-        self._bar.set_postfix_str(" ".join(_numbers(row).split()), refresh=False)
+        self._bar.set_description_str(f"{self._title(row['epoch'])} {' '.join(_numbers(row).split())}", refresh=False)
         self._next_redraw = 0.0
         self.step(row["step"])
 
@@ -160,7 +161,7 @@ class _Bar(Progress):
             self._bar.close()
 
     def _title(self, epochs_done: int) -> str:
-        return f"{self._description}: epoch {min(epochs_done + 1, self._total_epochs)}/{self._total_epochs}"
+        return f"epoch {min(epochs_done + 1, self._total_epochs)}/{self._total_epochs}"
 
 
 def _numbers(row: Mapping[str, Any]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import sys
 import threading
@@ -19,6 +21,7 @@ from fastmlp import schedules
 from fastmlp.backend import Backend, resolve
 from fastmlp.config import TrainOptions
 from fastmlp.data import Dataset, load_dataset
+from fastmlp.data.download import data_folder
 from fastmlp.data.standardize import Standardizer
 from fastmlp.errors import DivergenceError
 from fastmlp.evaluation import evaluate
@@ -35,7 +38,6 @@ from fastmlp.training import Trainer, check_batches, train
 
 HISTORY_COLUMNS = ("step", "epoch", "lr", "train_loss", "train_cost", "train_accuracy",
                    "val_loss", "val_cost", "val_accuracy")
-INTERRUPTED = 130       # exit code of a process that Ctrl-C ended, by the shells' convention: 128 + SIGINT
 
 
 def make_schedule(options: TrainOptions, n_train: int) -> schedules.Schedule:
@@ -94,41 +96,40 @@ def run_training(options: TrainOptions, say: Callable[[str], None] = print) -> t
     n_train = len(data.y_train)
     check_batches(n_train, options.batch_size, options.batch_norm and bool(options.hidden))
     trainer, parts, model = prepare(options, data, backend)
-    folder = make_run_folder(options.out)
-    held_out = {} if options.validation_batches else {"validation": len(data.y_val)}
-    write_json(folder / "config.json", {**plain(options.resolved(n_train)), **held_out, "device": backend.name,
-                                        "out": folder})
-    _write_environment(folder, backend)
-    say(f"device {backend.description}" + (f" (auto: {backend.reason})" if backend.reason else ""))
-    say(f"data   {data.name}: {n_train} to train, {len(data.y_val)} to validate, {len(data.y_test)} to test, "
-         f"{data.x_train.shape[1]} inputs, {len(data.classes)} classes")
-    spec = model.network.spec
-    say(f"model  {'-'.join(map(str, spec.sizes))}{', batch norm' if spec.batch_norm and spec.hidden else ''}: "
-         f"{spec.n_parameters} parameters")
-
-    history, status, failure = History(), "finished", None
-    began = time.perf_counter()
-    with stop_on_interrupt() as interrupted:
+    history, failure = History(), None
+    with stop_on_interrupt(quiet=options.quiet) as interrupted:         # from here on Ctrl-C leaves a whole folder
+        folder = make_run_folder(options.out)
+        _write_circumstances(folder, options, data, backend)
+        say(f"device {backend.description}" + (f" (auto: {backend.reason})" if backend.reason else ""))
+        say(f"data   {data.name}: {n_train} to train, {len(data.y_val)} to validate, {len(data.y_test)} to test, "
+            f"{data.x_train.shape[1]} inputs, {len(data.classes)} classes")
+        say(f"model  {_shape(model)}: {model.network.spec.n_parameters} parameters")
+        status, began = "finished", time.perf_counter()
         try:
-            train(trainer, options.total_steps(n_train), parts={name: parts[name] for name in ("train", "val")
-                                                                if name in parts},
+            train(trainer, options.total_steps(n_train), parts={k: parts[k] for k in ("train", "val") if k in parts},
                   evaluate_every=options.evaluate_every, watcher=make_progress("quiet" if options.quiet else "auto"),
-                  should_stop=interrupted, history=history,
-                  description=f"{data.name} {'-'.join(map(str, spec.sizes))}")
+                  should_stop=interrupted, history=history, description=f"{data.name} {_shape(model)}")
         except DivergenceError as error:
             status, failure = "diverged", error
-    seconds = time.perf_counter() - began
-    if interrupted():
-        status = "interrupted"
-    result = summarize(trainer, history, parts if status == "finished" else {}, status, seconds)
-    write_results(folder, options, data, model, trainer, history, result)
+        except KeyboardInterrupt:                                       # a second Ctrl-C, amid an epoch
+            status = "interrupted"
+        if status == "finished" and trainer.step < options.total_steps(n_train):
+            status = "interrupted"
+        result = summarize(trainer, history, parts if status == "finished" else {}, status,
+                           time.perf_counter() - began)
+        write_results(folder, options, data, model, trainer, history, result)
     if failure is not None:
         raise DivergenceError(f"{failure}; written to {folder}", step=failure.step, lr=failure.lr)
     if status == "finished":
         say(f"test   accuracy {result['test_accuracy']:.4f}, loss {result['test_loss']:.4f} after "
-             f"{result['seconds_training']:.2f} s of training ({result['seconds_per_epoch']:.3f} s an epoch)")
+            f"{result['seconds_training']:.2f} s of training ({result['seconds_per_epoch']:.3f} s an epoch)")
     say(f"{status}: results in {folder}")
     return folder, result
+
+
+def _shape(model: Model) -> str:
+    spec = model.network.spec
+    return f"{'-'.join(map(str, spec.sizes))}{', batch norm' if spec.batch_norm and spec.hidden else ''}"
 
 
 def prepare(options: TrainOptions, data: Dataset, backend: Backend) -> tuple[Trainer, dict[str, Examples], Model]:
@@ -149,11 +150,11 @@ def prepare(options: TrainOptions, data: Dataset, backend: Backend) -> tuple[Tra
 
 
 @contextmanager
-def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
+def stop_on_interrupt(quiet: bool = False) -> Iterator[Callable[[], bool]]:
     """Within this context the first Ctrl-C only makes the yielded function say yes; a second one interrupts as usual.
 
-    So training ends between two steps, in a whole state. In threads other than the main one signals cannot be caught
-    and nothing is changed.
+    So training ends between two steps, in a whole state, and its results are written. In threads other than the main
+    one signals cannot be caught and nothing is changed.
     """
     seen = False
 
@@ -161,6 +162,9 @@ def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
         nonlocal seen
         seen = True
         signal.signal(signal.SIGINT, previous)
+        if not quiet:
+            with contextlib.suppress(OSError):      # not print: the stream may be amid a line of its own
+                os.write(2, b"\nstopping and saving; Ctrl-C again to hurry\n")
 
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
@@ -225,8 +229,17 @@ def _say_nothing(_: str) -> None:
     """What a quiet run does with its lines."""
 
 
-def _write_environment(folder: Path, backend: Backend) -> None:
+def _write_circumstances(folder: Path, options: TrainOptions, data: Dataset, backend: Backend) -> None:
+    """Write config.json, with what was left to be decided filled in, and environment.json."""
     from fastmlp import doctor
 
+    decided: dict[str, Any] = {"device": backend.name, "out": folder}
+    if not options.validation_batches:
+        decided["validation"] = len(data.y_val)
+    if not data.brings_test:
+        decided["test"] = len(data.y_test)
+    if options.data == "cifar10":
+        decided["data_dir"] = data_folder(options.data_dir)
+    write_json(folder / "config.json", {**plain(options.resolved(len(data.y_train))), **decided})
     write_json(folder / "environment.json", {"device": backend.description, "command": sys.argv,
                                              **doctor.report(gpu=backend.name == "gpu")})

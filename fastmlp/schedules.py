@@ -82,19 +82,6 @@ def step_decay(step: Steps, *, lr: Rate, drop: float, every: int) -> npt.NDArray
     return np.asarray(lr, np.float64) * drop ** np.floor(np.asarray(step, np.float64) / every)
 
 
-def inverse_scaling(step: Steps, *, lr: Rate, power: float, samples_per_epoch: int,
-                    steps_per_epoch: int) -> npt.NDArray[np.float64]:
-    """scikit-learn's "invscaling": lr / (samples seen up to this epoch + 1) ** power.
-
-    Examples
-    --------
-    >>> inverse_scaling([0, 9, 10], lr=1.0, power=0.5, samples_per_epoch=99, steps_per_epoch=10).tolist()
-    [1.0, 1.0, 0.1]
-    """
-    samples = np.floor(np.asarray(step, np.float64) / steps_per_epoch) * samples_per_epoch
-    return np.asarray(lr, np.float64) / (samples + 1.0) ** power
-
-
 def _half_cosine(progress: npt.NDArray[np.float64], first: Rate, last: Rate) -> npt.NDArray[np.float64]:
     """From `first` at progress 0 to `last` at 1, flat at both ends and beyond them."""
     weight = 0.5 * (1.0 + np.cos(np.pi * np.clip(progress, 0.0, 1.0)))

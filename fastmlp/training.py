@@ -22,6 +22,7 @@ from fastmlp.network import Network
 from fastmlp.optimizers import Optimizer, restore, snapshot
 from fastmlp.progress import Progress
 from fastmlp.schedules import Schedule
+from fastmlp.seeds import Stream, generator
 
 Array = Any
 SILENCE = Progress()
@@ -57,6 +58,8 @@ def check_batches(n: int, batch_size: int, batch_norm: bool) -> None:
     ConfigError
         A batch larger than the data, or a last batch of one row under batch norm (which needs two for a variance).
     """
+    if batch_size < 1:
+        raise ConfigError(f"batch_size = {batch_size} must be at least 1")
     if batch_size > n:
         raise ConfigError(f"batch_size = {batch_size} is larger than the {n} training examples: "
                           f"choose one of at most {n}")
@@ -100,9 +103,15 @@ class Trainer:
     def __init__(self, network: Network, examples: Examples, optimizer: Optimizer, schedule: Schedule, *,
                  batch_size: int, seed: int = 0, bn_decay: float = 0.9, shuffle: bool = True) -> None:
         check_batches(examples.n, batch_size, network.spec.batch_norm and bool(network.spec.hidden))
+        network.backend.check(network.parameters, examples.data)
+        if (examples.n_features, examples.n_classes, examples.dtype) != (
+                network.spec.n_inputs, network.spec.n_classes, network.dtype):
+            raise ConfigError(f"examples of {examples.n_features} features, {examples.n_classes} classes and "
+                              f"{examples.dtype} do not fit a network of {network.spec.n_inputs}, "
+                              f"{network.spec.n_classes} and {network.dtype}")
         self.network, self.examples, self.optimizer, self.schedule = network, examples, optimizer, schedule
         self.batch_size, self.bn_decay, self.shuffle = batch_size, bn_decay, shuffle
-        self.rng = np.random.default_rng((seed, 1))     # stream 1 of the seed; stream 0 draws the weights
+        self.rng = generator(seed, Stream.ORDER)
         self.step = self.epoch = 0
         self.rate_factor = 1.0
         self._x, self._targets = examples.buffers(batch_size)
@@ -174,8 +183,9 @@ class Trainer:
         """Put the last good state back and raise `DivergenceError`."""
         self.restore_good_state()
         who = f" in member {member}" if self.network.members > 1 else ""
+        remedy = "try a lower learning rate" if step else "the initial weights or the penalty are too large"
         raise DivergenceError(f"{what} at step {step}, learning rate {lr:.3g}{who}: the state of the last good epoch "
-                              f"is kept; try a lower learning rate", step=step, lr=lr)
+                              f"is kept; {remedy}", step=step, lr=lr)
 
     def keep_good_state(self) -> None:
         """Remember parameters, running statistics and the optimizer's state as they are now."""
@@ -206,11 +216,11 @@ def train(trainer: Trainer, total_steps: int, *, parts: Mapping[str, Examples], 
     parts : mapping from "train" and / or "val" to Examples
         What to evaluate on.
     evaluate_every : int, default 1
-        Epochs between evaluations; step 0 and the end are always evaluated.
+        Epochs between evaluations, at least 1; step 0 and the end are always evaluated.
     watcher : Progress, optional
         Told about every step and epoch; silent by default.
     should_stop : callable, optional
-        Asked before every step; training ends after the current one when it says yes.
+        Asked before every step; when it says yes, training ends there, without a last evaluation.
     history : History, optional
         Filled as training goes, so that it is there after an error too; continued if it has rows.
     description : str, default "training"
@@ -225,21 +235,22 @@ def train(trainer: Trainer, total_steps: int, *, parts: Mapping[str, Examples], 
     DivergenceError
         See `Trainer.run_epoch`; also when an evaluation finds a cost that is not finite.
     """
+    if evaluate_every < 1:
+        raise ConfigError(f"evaluate_every = {evaluate_every} must be at least 1")
     history = History() if history is None else history
     total_epochs = -(-total_steps // trainer.steps_per_epoch)
     watcher.start(total_steps, total_epochs, description)
     try:
         if not history.rows:
-            history.rows.append(_measure(trainer, parts, batch_loss=None))
+            history.rows.append(_measure(trainer, parts))
         while trainer.step < total_steps:
             report = trainer.run_epoch(total_steps - trainer.step, watcher, should_stop)
             history.epoch_seconds.append(report.seconds)
             history.epoch_examples.append(report.n_examples)
             history.epoch_is_whole.append(report.n_examples == trainer.examples.n)
             stopped = not report.complete
-            due = trainer.epoch % evaluate_every == 0 or trainer.step >= total_steps or stopped
-            batch_loss = report.losses.mean(axis=0, dtype=np.float64) if len(report.losses) else None
-            row = _measure(trainer, parts if due else {}, batch_loss=batch_loss)
+            due = trainer.step >= total_steps or (trainer.epoch % evaluate_every == 0 and not stopped)
+            row = _measure(trainer, parts if due else {})
             history.rows.append(row)
             watcher.epoch_done(row)
             if stopped:
@@ -249,13 +260,11 @@ def train(trainer: Trainer, total_steps: int, *, parts: Mapping[str, Examples], 
     return history
 
 
-def _measure(trainer: Trainer, parts: Mapping[str, Examples], batch_loss: npt.NDArray[np.float64] | None) -> Row:
+def _measure(trainer: Trainer, parts: Mapping[str, Examples]) -> Row:
     """One row of the history; numbers for one network, arrays (M,) for a population."""
     single = trainer.network.members == 1
     rate = trainer.rates(trainer.step, 1)[0]
     row: Row = {"step": trainer.step, "epoch": trainer.epoch, "lr": float(rate[0]) if single else rate.copy()}
-    if batch_loss is not None:
-        row["batch_loss"] = float(batch_loss[0]) if single else batch_loss
     for name, examples in parts.items():
         score = _finite_score(trainer, examples)
         for measure in ("loss", "cost", "accuracy"):

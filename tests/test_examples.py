@@ -5,6 +5,7 @@ import pytest
 from tolerances import assert_close
 
 from fastmlp.data.standardize import Standardizer
+from fastmlp.errors import DataError
 from fastmlp.examples import Examples
 from fastmlp.layout import NetworkSpec
 from fastmlp.network import Network
@@ -49,9 +50,31 @@ def test_weights_of_a_batch_sum_to_one(make_examples):
     assert_close(make_examples(n=6).weights(rows), [1 / 3] * 3, 1e-15)
     weighted = make_examples(n=6, sample_weight=[1, 3, 0, 0, 0, 4])
     assert_close(weighted.weights(rows), [1 / 8, 3 / 8, 4 / 8], 1e-15)
-    assert weighted.share(rows) == 8.0
+    assert_close(weighted.counts(rows) / weighted.counts(rows)[0], [1, 3, 4], 1e-15)
     assert weighted.weights(np.array([2, 3])).tolist() == [0.0, 0.0]    # and not 0 / 0
-    assert make_examples(n=6).share(rows) == 3.0
+    assert make_examples(n=6).counts(rows).tolist() == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-50, 1e38, 1e300])
+def test_only_the_ratios_of_sample_weights_count(make_examples, scale):
+    weights = np.array([1.0, 3.0, 0.5, 2.0, 1.0, 4.0])
+    for dtype in ("float32", "float64"):
+        some, others = (make_examples(n=6, dtype=dtype, sample_weight=w) for w in (weights, scale * weights))
+        assert_close(some.weights(np.arange(6)), others.weights(np.arange(6)), 1e-6)
+        assert some.weights(np.arange(6)).sum() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("labels", [[0, 1, -1], [0, 1, 4], [0, 1], [[0], [1], [2]]])
+def test_labels_that_are_no_class_numbers_are_refused(cpu, labels):
+    with pytest.raises(DataError, match="3 examples need as many labels from 0 to 3"):
+        Examples(np.zeros((3, 2)), np.array(labels), 4, Standardizer.fit(np.ones((3, 2)), "none"), cpu)
+
+
+@pytest.mark.parametrize("weights", [[1, 2], [1, 2, -1], [1, 2, np.nan], [1, np.inf, 2]])
+def test_sample_weights_that_are_none_are_refused(cpu, weights):
+    with pytest.raises(DataError, match="sample weights"):
+        Examples(np.zeros((3, 2)), np.zeros(3, int), 4, Standardizer.fit(np.ones((3, 2)), "none"), cpu,
+                 sample_weight=np.array(weights))
 
 
 @pytest.mark.parametrize("batch_norm", [True, False])

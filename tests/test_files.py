@@ -104,9 +104,23 @@ def test_a_folder_of_a_finished_run_is_refused_and_untouched(tmp_path):
 
 
 def test_a_folder_of_an_unfinished_run_is_taken_again(tmp_path):
-    (tmp_path / "history.csv").touch()
+    for name in ("config.json", "environment.json", "weights.png", "notes.txt"):
+        (tmp_path / name).touch()
     assert files.make_run_folder(str(tmp_path)) == tmp_path
-    assert names(tmp_path) == ["history.csv"]  # the proof that it can be written to is gone again
+    assert names(tmp_path) == ["notes.txt"]     # nothing stale stays, and the proof that it can be written to is gone
+
+
+@pytest.mark.parametrize("name", ["config.json", "history.csv", "model.safetensors"])
+def test_a_folder_with_somebody_elses_files_of_these_names_is_refused(tmp_path, name):
+    (tmp_path / name).write_text("precious")
+    with pytest.raises(OutputError, match=f"holds {name}"):
+        files.make_run_folder(tmp_path)
+    assert (tmp_path / name).read_text() == "precious"
+
+
+def test_names_that_are_no_text_can_be_written(tmp_path):
+    files.write_json(tmp_path / "a.json", {"file": "g\udcff.csv"})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"file": "g\udcff.csv"}
 
 
 def test_a_new_folder_is_made_with_its_parents(tmp_path):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from fastmlp.errors import ConfigError
 from fastmlp.layout import Layout, NetworkSpec, members_first
 
 SPECS = [NetworkSpec(4, (), 3), NetworkSpec(4, (5,), 3, False), NetworkSpec(4, (5, 2), 3, True),
@@ -82,3 +83,11 @@ def test_members_first_splits_columns_without_a_copy():
     view = members_first(wide, 3, np)
     assert view.tolist() == [[[0, 1], [6, 7]], [[2, 3], [8, 9]], [[4, 5], [10, 11]]]
     assert np.shares_memory(view, wide)
+
+
+@pytest.mark.parametrize("details", [
+    {"loss": "cross_entropy"}, {"activation": "sine"}, {"hidden": (0,)}, {"hidden": (2.5,)}, {"n_classes": 0},
+    {"batch_norm": 1}])
+def test_a_spec_that_cannot_be_is_refused(details):
+    with pytest.raises(ConfigError, match=r"cannot be"):
+        NetworkSpec(**{"n_inputs": 3, "hidden": (4,), "n_classes": 2, **details})

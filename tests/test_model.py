@@ -110,8 +110,53 @@ def surplus_field(header, tensors):
     header["network"]["surprise"] = 1
 
 
+def negative_variance(header, tensors):
+    tensors["running_var0"][0] = -1.0
+
+
+def zero_deviation(header, tensors):
+    tensors["input_std"][0] = 0.0
+
+
+def no_bool(header, tensors):
+    header["network"]["batch_norm"] = "maybe"
+
+
+def no_penalty(header, tensors):
+    header["l2"] = None
+
+
+def equal_classes(header, tensors):
+    header["classes"] = ["cat", "cat", "dog"]
+
+
+def classes_of_no_kind(header, tensors):
+    header["classes"], header["classes_dtype"] = [{}, None, [1]], "|O"
+
+
+def huge_label_type(header, tensors):
+    header["classes_dtype"] = "<U100000000"
+    header["classes"] = [1, 2, 3]
+
+
+def images_of_another_size(header, tensors):
+    header["image_shape"] = [3, 32, 32]
+
+
+def too_few_names(header, tensors):
+    header["feature_names"] = ["a"]
+
+
+def deep_nesting(header, tensors):
+    header["extra"] = []
+    for _ in range(900):
+        header["extra"] = [header["extra"]]
+
+
 @pytest.mark.parametrize("change", [
-    remove_weight, reshape_weight, nan_weight, huge_layer, negative_layer, unknown_activation, object_dtype,
+    negative_variance, zero_deviation, no_bool, no_penalty, equal_classes, classes_of_no_kind, huge_label_type,
+    images_of_another_size, too_few_names, deep_nesting, remove_weight, reshape_weight, nan_weight, huge_layer,
+    negative_layer, unknown_activation, object_dtype,
     too_few_classes, other_format, surplus_field,
 ])
 def test_a_file_that_contradicts_itself_is_refused_by_name(tmp_path, change):

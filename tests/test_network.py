@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from tolerances import assert_close
 
+from fastmlp.errors import ConfigError
 from fastmlp.layout import NetworkSpec
 from fastmlp.network import BATCH_NORM_EPS, Network
 from fastmlp.optimizers import SGD
@@ -134,3 +135,47 @@ def test_initialize_sets_gamma_to_one_the_rest_to_zero_and_forgets_the_running_s
             assert np.all(view == (1.0 if name.startswith("gamma") else 0.0)), name
     assert not network.has_running
     assert network.views()["w0"][0].std() > 50 * network.views()["w0"][1].std()
+
+
+def test_the_gradient_of_the_input_is_never_computed(make_trainer):
+    for hidden in ((), (6, 5)):
+        trainer = make_trainer(hidden, batch_norm=bool(hidden))
+        trainer.run_epoch(1)
+        activities = trainer.network.forward(trainer._x, np.full(20, 1 / 20))
+        assert [a.gx is None for a in activities] == [True] + [False] * len(hidden)
+
+
+@pytest.mark.parametrize(("hidden", "batch_norm"), [((), False), ((6, 5), True), ((6,), False)])
+def test_a_member_can_be_taken_out_of_its_population(make_trainer, hidden, batch_norm):
+    from fastmlp.evaluation import evaluate, predict_logits
+
+    trainer = make_trainer(hidden, batch_norm=batch_norm, members=4, l2=[0.1, 0.2, 0.3, 0.4])
+    trainer.run_epoch()
+    population, examples = trainer.network, trainer.examples
+    for k in range(4):
+        alone = population.member(k)
+        assert_close(predict_logits(alone, examples)[0], predict_logits(population, examples)[k], 1e-12)
+        assert_close(evaluate(alone, examples).cost[0], evaluate(population, examples).cost[k], 1e-12)
+        alone.parameters[...] = 0.0                     # a copy
+    assert population.parameters.any()
+
+
+@pytest.mark.parametrize("details", [{"dtype": "int32"}, {"dtype": "float16"}, {"l2": -1.0}, {"l2": np.nan}])
+def test_networks_that_cannot_be_are_refused(cpu, details):
+    with pytest.raises(ConfigError):
+        Network(NetworkSpec(2, (3,), 2), cpu, **details)
+
+
+def test_buffers_of_many_batch_sizes_are_not_kept(make_trainer):
+    trainer = make_trainer()
+    for n in range(2, 15):
+        x, targets = trainer.examples.buffers(n)
+        trainer.examples.read(np.arange(n), x, targets)
+        trainer.network.loss_and_gradient(x, targets, np.full(n, 1 / n), np.empty(1))
+    assert len(trainer.network._activities) <= 2
+
+
+def test_the_standard_deviation_of_normal_weights_can_be_a_whole_number(cpu):
+    network = Network(NetworkSpec(50, (40,), 2), cpu)
+    network.initialize([0], "normal", 2)
+    assert network.views()["w0"].std() == pytest.approx(2.0, rel=0.1)

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fastmlp.cli import _parser
-from fastmlp.run import INTERRUPTED
+from fastmlp.cli import INTERRUPTED, _parser
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -109,6 +109,12 @@ def test_every_option_trains_and_learns(tmp_path, blobs, options):
     (["--data", "absent.npz"], ["absent.npz"]),
     (["--config", "absent.toml"], ["absent.toml"]),
     (["--epochs", "3"], ["--epochs", "--schedule"]),
+    (["--validation", "inf"], ["--validation", "whole number"]),
+    (["--validation", "nan"], ["--validation", "whole number"]),
+    (["--hidden", "1000000000"], ["--hidden", "at most"]),
+    (["--train-batches", "1-99999999999"], ["--train-batches"]),
+    (["--out", ""], ["--out"]),
+    (["--batch", "50"], ["--batch"]),
 ])
 def test_bad_options_end_with_one_sentence_exit_code_2_and_no_folder(tmp_path, capsys, monkeypatch, options, words):
     monkeypatch.chdir(tmp_path)
@@ -182,6 +188,116 @@ def test_ctrl_c_keeps_the_state_and_ends_with_exit_code_130(tmp_path):
     assert {path.name for path in out.iterdir()} >= FILES
 
 
+def interrupt_when(out, ready, times=1):
+    """Start a long training, send Ctrl-C when `ready(out)`; exit code and output."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fastmlp", "train", "--cycles", "1", "--step-size", "3", "--hidden", "20", "--out",
+         str(out)], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True)
+    try:
+        deadline = time.monotonic() + 60
+        while not ready(out):
+            assert time.monotonic() < deadline
+            assert process.poll() is None, process.stdout.read()
+        for _ in range(times):
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.02)
+        output, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    return process.returncode, output
+
+
+@pytest.mark.parametrize("file", ["config.json", "history.csv", "model.safetensors"])
+def test_ctrl_c_while_files_are_written_still_leaves_a_whole_folder(tmp_path, file):
+    out = tmp_path / "run"
+    code, output = interrupt_when(out, lambda out: (out / file).exists())
+    assert code in (0, 130), output
+    assert "Traceback" not in output
+    assert {path.name for path in out.iterdir()} >= FILES
+    assert json.loads((out / "result.json").read_text())["status"] == ("finished" if code == 0 else "interrupted")
+
+
+def test_a_second_ctrl_c_amid_training_still_saves_the_last_whole_epoch(tmp_path, monkeypatch):
+    from fastmlp import training
+
+    steps = iter(range(10**9))
+
+    def interrupted_in_epoch_three(self, *arguments):
+        if next(steps) == 3 * 13:
+            raise KeyboardInterrupt
+        return original(self, *arguments)
+
+    original = training.Examples.read
+    monkeypatch.setattr(training.Examples, "read", interrupted_in_epoch_three)
+    out = tmp_path / "run"
+    assert main(["train", *QUICK, "--validation", "0", "--evaluate-every", "100", "--quiet", "--out", str(out)]) == 130
+    assert json.loads((out / "result.json").read_text())["status"] == "interrupted"
+    assert {path.name for path in out.iterdir()} >= FILES
+
+
+def test_names_with_signs_of_mathematics_and_of_no_script_are_drawn_as_they_are(tmp_path, capsys):
+    lines = ["a,b,kind"] + [f"{k % 2 + 0.01 * k},{k},{('x_{$x_{$', '犬')[k % 2]}" for k in range(40)]
+    (tmp_path / "$x_{$.csv").write_text("\n".join(lines), encoding="utf-8")
+    assert main(["train", "--data", str(tmp_path / "$x_{$.csv"), "--target", "kind", "--batch-size", "8", "--hidden",
+                 "--out", str(tmp_path / "run")]) == 0
+    assert (tmp_path / "run" / "result.json").exists()
+
+
+def test_a_broken_pipe_behind_the_output_does_not_end_training(tmp_path):
+    command = f"{sys.executable} -m fastmlp train --hidden 20 --cycles 1 --out {tmp_path / 'run'} | true"
+    subprocess.run(["bash", "-c", command], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True,
+                   stderr=subprocess.DEVNULL)
+    assert (tmp_path / "run" / "result.json").exists()
+
+
+@pytest.mark.parametrize(("options", "wanted"), [
+    (["--seed", "5"], {"order": 5}), (["--bn-decay", "0.5"], {"bn_decay": 0.5}),
+    (["--init", "normal", "--init-std", "3"], {"deviation": 3.0}), (["--momentum", "0.75"], {"momentum": 0.75}),
+    (["--schedule", "step", "--lr", "1", "--lr-drop", "0.25", "--lr-drop-every", "2"], {"rates": [1, 1, 0.25, 0.25]}),
+    (["--schedule", "constant", "--lr", "0.25"], {"rates": [0.25, 0.25]}),
+    (["--lr-min", "0.1", "--lr-max", "0.3", "--step-size", "26"], {"rates": [0.1, 0.2, 0.3, 0.2, 0.1]}),
+])
+def test_options_reach_what_they_are_about(options, wanted):
+    from fastmlp.backend import resolve
+    from fastmlp.cli import _parser
+    from fastmlp.config import TrainOptions
+    from fastmlp.data import load_dataset
+    from fastmlp.options import build
+    from fastmlp.run import prepare
+    from fastmlp.seeds import Stream, generator
+
+    parsed = vars(_parser().parse_args(["train", "--hidden", "200", *options]))
+    options = build(TrainOptions, {k: v for k, v in parsed.items() if k not in ("command", "config")})
+    trainer, _, _ = prepare(options, load_dataset("digits", seed=options.seed), resolve("cpu"))
+    per_epoch = trainer.steps_per_epoch
+    found = {
+        "order": trainer.rng.random() == generator(wanted.get("order", 0), Stream.ORDER).random() and options.seed,
+        "bn_decay": trainer.bn_decay,
+        "deviation": pytest.approx(trainer.network.views()["w0"].std(), rel=0.05),
+        "momentum": getattr(trainer.optimizer, "momentum", None),
+        "rates": [pytest.approx(trainer.rates(per_epoch * k, 1)[0, 0]) for k in range(len(wanted.get("rates", ())))],
+    }
+    assert {name: found[name] for name in wanted} == wanted
+
+
+def test_accuracy_compares_labels_by_value_and_refuses_labels_that_were_not_learned(tmp_path, blobs, capsys):
+    assert main(["train", "--data", str(blobs), "--batch-size", "16", "--hidden", "8", "--quiet", "--out",
+                 str(tmp_path / "run")]) == 0
+    model = str(tmp_path / "run" / "model.safetensors")
+    with np.load(blobs) as arrays:
+        np.savez(tmp_path / "floats.npz", X=arrays["X"], y=arrays["y"].astype(float))
+        np.savez(tmp_path / "others.npz", X=arrays["X"], y=arrays["y"] + 7)
+    said = []
+    for data in (blobs, tmp_path / "floats.npz"):
+        assert main(["predict", model, str(data), "--out", str(tmp_path / f"{data.stem}.csv")]) == 0
+        said.append(capsys.readouterr().out.split("accuracy ")[1])
+    assert said[0] == said[1]
+    assert main(["predict", model, str(tmp_path / "others.npz"), "--out", str(tmp_path / "o.csv")]) == 2
+    assert "7" in capsys.readouterr().err
+    assert not (tmp_path / "o.csv").exists()
+
+
 def test_predictions_and_probabilities_are_written_and_never_overwritten(tmp_path, blobs, capsys):
     assert main(["train", "--data", str(blobs), "--batch-size", "16", "--hidden", "8", "--quiet", "--out",
                  str(tmp_path / "run")]) == 0
@@ -211,7 +327,7 @@ def test_a_csv_file_with_names_and_text_labels_goes_through_training_and_predict
     (tmp_path / "pets.csv").write_text("\n".join(lines))
     assert main(["train", "--data", str(tmp_path / "pets.csv"), "--target", "kind", "--batch-size", "8", "--quiet",
                  "--hidden", "8", "--out", str(tmp_path / "run")]) == 0
-    (tmp_path / "new.csv").write_text("weight,height\n0.0,5.0\n0.0,-1.0\n")     # columns in another order
+    (tmp_path / "new.csv").write_text("weight,name,height\n0.0,ann,5.0\n0.0,bob,-1.0\n")   # other order, and more
     assert main(["predict", str(tmp_path / "run" / "model.safetensors"), str(tmp_path / "new.csv"), "--out",
                  str(tmp_path / "p.csv")]) == 0
     predicted = [line.split(",")[1] for line in (tmp_path / "p.csv").read_text().splitlines()]

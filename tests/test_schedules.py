@@ -48,13 +48,6 @@ def test_step_decay_drops_after_every_so_many_steps():
     assert lr[[0, 9, 10, 19, 20, 40]].tolist() == [0.8, 0.8, 0.4, 0.4, 0.2, 0.05]
 
 
-def test_inverse_scaling_changes_once_an_epoch():
-    lr = schedules.inverse_scaling(STEPS, lr=0.8, power=0.5, samples_per_epoch=99, steps_per_epoch=10)
-    assert np.all(lr[:10] == 0.8)
-    assert lr[10:20] == pytest.approx(0.8 / np.sqrt(100))
-    assert lr[40] == pytest.approx(0.8 / np.sqrt(397))
-
-
 LOW, HIGH = np.array([1e-5, 1e-3, 0.0]), np.array([0.1, 0.2, 0.3])
 BY_NAME = {
     "constant": lambda step, low, high: schedules.constant(step, lr=high),
@@ -62,8 +55,6 @@ BY_NAME = {
     "one_cycle": lambda step, low, high: schedules.one_cycle(step, lr_min=low, lr_max=high, total_steps=40),
     "cosine": lambda step, low, high: schedules.cosine(step, lr_min=low, lr_max=high, total_steps=40),
     "step_decay": lambda step, low, high: schedules.step_decay(step, lr=high, drop=0.3, every=7),
-    "inverse_scaling": lambda step, low, high: schedules.inverse_scaling(
-        step, lr=high, power=0.5, samples_per_epoch=9, steps_per_epoch=3),
 }
 
 

@@ -7,6 +7,7 @@ from tolerances import PARITY, assert_close
 from fastmlp import schedules
 from fastmlp.network import BATCH_NORM_EPS
 from fastmlp.optimizers import SGD, Adam
+from fastmlp.seeds import Stream, generator
 
 torch = pytest.importorskip("torch")
 
@@ -65,7 +66,7 @@ def test_fifty_steps_move_every_parameter_as_pytorch_does(make_trainer, make_exa
     others = [p for p in model.parameters() if not any(p is w for w in weights)]
     optimizer = theirs([{"params": weights, "weight_decay": 2 * L2}, {"params": others, "weight_decay": 0.0}])
     x, labels = torch.from_numpy(examples.data), torch.from_numpy(examples.labels)
-    orders, losses = np.random.default_rng((3, 1)), []
+    orders, losses = generator(3, Stream.ORDER), []
     for step in range(50):
         if step % 10 == 0:
             order = orders.permutation(100)

@@ -49,6 +49,8 @@ class Dataset:
         How a row is laid out where the examples are images.
     feature_names : tuple of str or None
         The columns' names where the file has them.
+    brings_test : bool
+        Whether the test part came with the data; otherwise it was held out of them.
     """
 
     name: str
@@ -61,3 +63,4 @@ class Dataset:
     classes: npt.NDArray[Any]
     image_shape: tuple[int, int, int] | None = None
     feature_names: tuple[str, ...] | None = None
+    brings_test: bool = False

@@ -16,6 +16,7 @@ from fastmlp.data.split import part_size, stratified_split
 from fastmlp.data.tables import read_table
 from fastmlp.data.validate import check_examples, encode_known_labels, encode_labels
 from fastmlp.errors import ConfigError, DataError
+from fastmlp.seeds import Stream, generator
 
 ALL_TRAIN_BATCHES = (1, 2, 3, 4, 5)
 TEST_SEED = 20_210_101  # fixed: a test part that changed with the user's seed would leak into training over runs
@@ -100,10 +101,10 @@ def load_dataset(
         rows, x_test, y_test = np.arange(len(codes)), own_test.x, encode_known_labels(own_test.y, classes)
     else:
         size = part_size(TEST_FRACTION if test is None else test, len(codes), "test")
-        rows, test_rows = stratified_split(codes, size, TEST_SEED, "test")
+        rows, test_rows = stratified_split(codes, size, np.random.default_rng(TEST_SEED), "test")
         x_test, y_test = examples.x[test_rows], codes[test_rows]
     size = part_size(VALIDATION_FRACTION if validation is None else validation, len(rows), "validation")
-    train, val = stratified_split(codes[rows], size, seed)
+    train, val = stratified_split(codes[rows], size, generator(seed, Stream.SPLIT))
     return Dataset(
         name=dataset_name,
         x_train=examples.x[rows[train]],
@@ -115,6 +116,7 @@ def load_dataset(
         classes=classes,
         image_shape=examples.image_shape,
         feature_names=examples.feature_names,
+        brings_test=own_test is not None,
     )
 
 
@@ -123,6 +125,7 @@ def read_examples(
     *,
     data_dir: str | os.PathLike[str] | None = None,
     target: str | None = None,
+    columns: Sequence[str] | None = None,
 ) -> ExampleSet:
     """Read examples to predict: the test part where the data set has one, else all rows of the file.
 
@@ -131,7 +134,9 @@ def read_examples(
     data, data_dir
         As in `load_dataset`.
     target : str or None
-        The column of labels. Where the file has it, it is returned as labels, and nothing is missed where not.
+        The column of labels in a .csv or .parquet file; None where it has none, or none that matters.
+    columns : sequence of str, optional
+        The inputs in a .csv or .parquet file, in this order; by default all columns but the target.
 
     Returns
     -------
@@ -155,7 +160,7 @@ def read_examples(
     if name == "digits":
         digits = load_dataset(name)
         return ExampleSet(digits.x_test, digits.classes[digits.y_test], digits.image_shape)
-    whole, own_test = _read(_file_path(name), target, needs_target=False)
+    whole, own_test = _read(_file_path(name), target, needs_target=False, columns=columns)
     examples = own_test if own_test is not None else whole
     check_examples(examples.x, feature_names=examples.feature_names)
     return examples
@@ -173,13 +178,14 @@ def _file_path(name: str) -> Path | None:
     return path
 
 
-def _read(path: Path | None, target: str | None, *, needs_target: bool) -> tuple[ExampleSet, ExampleSet | None]:
+def _read(path: Path | None, target: str | None, *, needs_target: bool,
+          columns: Sequence[str] | None = None) -> tuple[ExampleSet, ExampleSet | None]:
     """All examples, and those of the data set's own test part."""
     if path is None:
         return _digits(), None
     if path.suffix.lower() == ".npz":
         return read_npz(path)
-    return read_table(path, target, needs_target=needs_target), None
+    return read_table(path, target, needs_target=needs_target, columns=columns), None
 
 
 def _digits() -> ExampleSet:
@@ -207,7 +213,7 @@ def _load_cifar10(
     (x_train, y_train), (x_val, y_val), (x_test, y_test) = parts
     if not val_names:
         size = part_size(CIFAR10_VALIDATION if validation is None else validation, len(y_train), "validation")
-        train, val = stratified_split(y_train, size, seed)
+        train, val = stratified_split(y_train, size, generator(seed, Stream.SPLIT))
         x_train, y_train, x_val, y_val = x_train[train], y_train[train], x_train[val], y_train[val]
     return Dataset(
         name="cifar10",
@@ -219,6 +225,7 @@ def _load_cifar10(
         y_test=y_test,
         classes=np.array(cifar10.CLASS_NAMES),
         image_shape=cifar10.IMAGE_SHAPE,
+        brings_test=True,
     )
 
 

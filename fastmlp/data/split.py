@@ -51,7 +51,7 @@ def part_size(wanted: int | float, n_rows: int, option: str) -> int:
 
 
 def stratified_split(
-    codes: npt.NDArray[np.int64], size: int, seed: int, part: str = "validation"
+    codes: npt.NDArray[np.int64], size: int, rng: np.random.Generator, part: str = "validation"
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Draw exactly `size` rows, from each class its share, and leave each class at least one row.
 
@@ -64,8 +64,8 @@ def stratified_split(
         Class numbers.
     size : int
         How many rows to draw, 0 or more.
-    seed : int
-        The same seed draws the same rows.
+    rng : numpy.random.Generator
+        Draws them.
     part : str
         What messages call the drawn part.
 
@@ -81,7 +81,7 @@ def stratified_split(
 
     Examples
     --------
-    >>> kept, drawn = stratified_split(np.array([0, 0, 0, 0, 1, 1]), 3, seed=0)
+    >>> kept, drawn = stratified_split(np.array([0, 0, 0, 0, 1, 1]), 3, np.random.default_rng(0))
     >>> np.bincount(np.array([0, 0, 0, 0, 1, 1])[drawn])
     array([2, 1])
     """
@@ -89,11 +89,10 @@ def stratified_split(
     shares = _shares(counts, size, part)  # (C,)
     order = np.argsort(codes, kind="stable")  # (n,)
     first_rows = np.cumsum(counts) - counts  # (C,)
-    generator = np.random.default_rng(seed)
     is_drawn = np.zeros(len(codes), bool)  # (n,)
     for first, count, share in zip(first_rows.tolist(), counts.tolist(), shares.tolist(), strict=True):
         rows = order[first : first + count]
-        is_drawn[generator.permutation(rows)[:share]] = True
+        is_drawn[rng.permutation(rows)[:share]] = True
     return np.flatnonzero(~is_drawn), np.flatnonzero(is_drawn)
 
 

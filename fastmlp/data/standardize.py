@@ -47,8 +47,8 @@ class Standardizer:
         x : ndarray (n, D), uint8, float32 or float64
             Training examples, without NaN or infinity.
         how : "feature", "scale" or "none"
-            "feature" takes each column's mean and biased standard deviation (divided by n), "scale" divides
-            everything by 255, and "none" changes nothing.
+            "feature" takes each column's mean and biased standard deviation (divided by n; of bytes at least 1, their
+            resolution), "scale" divides everything by 255, and "none" changes nothing.
         weights : ndarray (n,), float64, above 0, optional
             Weight 2 counts as two equal rows; equal weights where it is absent.
 
@@ -140,4 +140,7 @@ def _mean_and_std(
     mean += correction
     constant = std <= _ROUNDING * np.abs(mean)
     std[constant] = 1.0
+    if x.dtype == np.uint8:
+        # A byte resolves one grey level. Dividing by less would blow up the few odd pixels of an otherwise dark corner.
+        np.maximum(std, 1.0, out=std)
     return mean, std

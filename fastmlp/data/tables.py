@@ -16,7 +16,8 @@ from fastmlp.data.validate import as_numbers
 from fastmlp.errors import DataError, MissingExtraError
 
 
-def read_table(path: Path, target: str | None, *, needs_target: bool = False) -> ExampleSet:
+def read_table(path: Path, target: str | None, *, needs_target: bool = False,
+               columns: Sequence[str] | None = None) -> ExampleSet:
     """Read a .csv or .parquet file.
 
     Parameters
@@ -26,6 +27,8 @@ def read_table(path: Path, target: str | None, *, needs_target: bool = False) ->
         The column of labels.
     needs_target : bool
         Whether the labels must be there. Otherwise, where they are not, all columns are inputs.
+    columns : sequence of str, optional
+        The inputs, in this order; by default all columns but the target.
 
     Returns
     -------
@@ -47,25 +50,37 @@ def read_table(path: Path, target: str | None, *, needs_target: bool = False) ->
     ('sepal_length', 'sepal_width', 'petal_length', 'petal_width')
     """
     frame = _read_csv(path) if path.suffix.lower() == ".csv" else _read_parquet(path)
-    if needs_target and target not in frame.columns:
+    if (needs_target or target is not None) and target not in frame.columns:
         raise DataError(_no_target(path, target, list(frame.columns)))
     if len(frame) == 0:
         raise DataError(f"{path} has no rows")
     labels = None
-    if target is not None and target in frame.columns:
+    if target is not None:
         column = frame.pop(target)
         _check_complete(column, path)
         labels = column.to_numpy()
+    if columns is not None:
+        missing = [name for name in columns if name not in frame.columns]
+        if missing:
+            raise DataError(f"{path} has no column {missing[0]!r}, which the model was trained on; its inputs are "
+                            f"{_listed(columns)}")
+        frame = frame[list(columns)]
     if frame.shape[1] == 0:
         raise DataError(f"{path} has no column beside {target!r}")
     return ExampleSet(_numbers(frame, path), labels, feature_names=tuple(frame.columns))
 
 
 def _no_target(path: Path, target: str | None, columns: list[str]) -> str:
-    names = ", ".join(columns[:30]) + (", ..." if len(columns) > 30 else "")
     if target is None:
-        return f"target is not given: name the column of {path} that holds the labels; its columns are {names}"
-    return f"{path} has no column {target!r}; its columns are {names}"
+        return (f"target is not given: name the column of {path} that holds the labels; its columns are "
+                f"{_listed(columns)}")
+    return f"{path} has no column {target!r}; its columns are {_listed(columns)}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names for a sentence: the first thirty, none of them long."""
+    short = [name if len(name) <= 40 else f"{name[:37]}..." for name in names[:30]]
+    return ", ".join(short) + (", ..." if len(names) > 30 else "")
 
 
 def _import_pandas() -> Any:
@@ -158,4 +173,5 @@ def _first_text(column: Any) -> str:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 300 else f"{text[:297]}..."

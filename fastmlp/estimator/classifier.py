@@ -202,7 +202,7 @@ class MLPClassifier(FittedClassifier):
         sample_weight : array (n,), optional
             Weight 2 is the same as two equal rows, weight 0 the same as none.
         X_val, y_val : arrays (m, D) and (m,), optional
-            Measured after every epoch; under early_stopping they decide.
+            Measured after every epoch, as `score` would, without class weights; under early_stopping they decide.
 
         Returns
         -------
@@ -219,7 +219,7 @@ class MLPClassifier(FittedClassifier):
         first = not (self.warm_start and self.__sklearn_is_fitted__())
         X, y = checked(self, X, y, reset=first)
         classes = np.unique(y) if first else self.classes_
-        data = make_data(self, X, y, classes, sample_weight)
+        data = make_data(self.class_weight, X, y, classes, sample_weight)
         if (data.codes == data.codes[0]).all():
             counting = "" if len(data.codes) == len(y) else "of the rows that have a weight "
             raise DataError(f"the labels {counting}hold one class only, {classes.tolist()[data.codes[0]]!r}: at least "
@@ -228,7 +228,7 @@ class MLPClassifier(FittedClassifier):
             raise ConfigError("X_val and y_val belong together: give both or neither")
         validation = None
         if X_val is not None:
-            validation = make_data(self, *checked(self, X_val, y_val, reset=False), classes)
+            validation = make_data(None, *checked(self, X_val, y_val, reset=False), classes)
         return self._train(data, validation, classes, first=first, incremental=False)
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
@@ -261,7 +261,7 @@ class MLPClassifier(FittedClassifier):
         if len(known) < 2:
             raise DataError("classes holds one class only: at least two classes are needed")
         X, y = checked(self, X, y, reset=first)
-        data = make_data(self, X, y, known, sample_weight)
+        data = make_data(self.class_weight, X, y, known, sample_weight)
         return self._train(data, None, known, first=first, incremental=True)
 
     def _train(self, data: Data, validation: Data | None, classes: Labels, *, first: bool, incremental: bool) -> Self:

@@ -24,11 +24,12 @@ from fastmlp.estimator.options import (
     network_spec,
     rate_rule,
 )
-from fastmlp.evaluation import evaluate, predict_logits
+from fastmlp.evaluation import evaluate
 from fastmlp.examples import Examples
 from fastmlp.network import Network
 from fastmlp.optimizers import Optimizer
 from fastmlp.progress import Progress, make_progress
+from fastmlp.seeds import Stream, generator
 from fastmlp.training import EpochReport, Trainer
 
 INTERRUPTED = "Training interrupted by user."
@@ -46,6 +47,8 @@ class Learner:
         With its state.
     standardizer : Standardizer
         Of the first training data.
+    standardize : str
+        What it was fitted as.
     seed : int
         Of the validation split; the weights came from it too.
     rng : numpy.random.Generator
@@ -65,6 +68,7 @@ class Learner:
     network: Network
     optimizer: Optimizer
     standardizer: Standardizer
+    standardize: str
     seed: int
     rng: np.random.Generator
     schedule_step: int = 0
@@ -75,8 +79,8 @@ class Learner:
 
     @classmethod
     def create(cls, p: Any, network: Network, standardizer: Standardizer, seed: int) -> Learner:
-        """One that has not trained yet; `p` is the estimator. Seed stream 1 orders the examples, as in `Trainer`."""
-        return cls(network, make_optimizer(p), standardizer, seed, np.random.default_rng((seed, 1)))
+        """One that has not trained yet; `p` is the estimator. The examples are ordered as by `Trainer`."""
+        return cls(network, make_optimizer(p), standardizer, p.standardize, seed, generator(seed, Stream.ORDER))
 
     def adopt(self, p: Any, n_features: int, n_classes: int) -> None:
         """Take over what the parameters now say about device and optimizer, and refuse another network.
@@ -91,6 +95,9 @@ class Learner:
         if wanted != spec or p.dtype not in ("auto", dtype):
             raise ConfigError(f"this classifier holds {spec} in {dtype}, but its parameters now describe {wanted} in "
                               f"{p.dtype}: fit a new one, or with warm_start=False")
+        if p.standardize != self.standardize:
+            raise ConfigError(f"this classifier was trained with standardize = {self.standardize!r}, and its parameter "
+                              f"is {p.standardize!r} now: fit a new one, or with warm_start=False")
         if p.device not in ("auto", self.network.backend.name):
             resolve(p.device)
             self.__setstate__({**self.__getstate__(), "device": p.device})
@@ -229,11 +236,7 @@ def _measure(network: Network, watched: Examples) -> tuple[float, float]:
     """Accuracy and loss, both weighted."""
     with np.errstate(all="ignore"):
         score = evaluate(network, watched)
-    if watched.sample_weight is None:
-        return float(score.accuracy[0]), float(score.loss[0])
-    read = network.backend.to_host
-    hits = predict_logits(network, watched)[0].argmax(axis=-1) == read(watched.labels)
-    return float(np.average(hits, weights=read(watched.sample_weight).astype(np.float64))), float(score.loss[0])
+    return float(score.accuracy[0]), float(score.loss[0])
 
 
 def _apply_stopping_rule(p: Any, learner: Learner, value: float) -> None:

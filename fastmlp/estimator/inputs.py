@@ -17,6 +17,7 @@ from fastmlp.backend import host_array
 from fastmlp.data.split import stratified_split
 from fastmlp.errors import ConfigError, DataError
 from fastmlp.examples import Examples
+from fastmlp.seeds import Stream, generator
 
 Labels = npt.NDArray[Any]
 
@@ -51,8 +52,10 @@ def checked(p: Any, X: Any, y: Any, *, reset: bool) -> tuple[npt.NDArray[Any], L
     return X, y
 
 
-def make_data(p: Any, X: npt.NDArray[Any], y: Labels, classes: Labels, sample_weight: Any = None) -> Data:
+def make_data(class_weight: Any, X: npt.NDArray[Any], y: Labels, classes: Labels, sample_weight: Any = None) -> Data:
     """The rows of positive weight, their labels as positions in `classes`.
+
+    "balanced" counts the rows of positive weight only, and classes that have none do not matter.
 
     Raises
     ------
@@ -64,8 +67,13 @@ def make_data(p: Any, X: npt.NDArray[Any], y: Labels, classes: Labels, sample_we
         raise DataError(f"the label {y[strange].tolist()[0]!r} is not among the classes that were learned: "
                         f"{', '.join(map(repr, classes.tolist()))}")
     weights = example_weights(host_array(sample_weight), len(y))
-    if p.class_weight is not None:
-        by_class = compute_class_weight(p.class_weight, classes=classes, y=y, sample_weight=weights)
+    if class_weight is not None:
+        present = np.unique(codes if weights is None else codes[weights > 0])
+        of_present = np.isin(codes, present)
+        by_class = np.zeros(len(classes))                               # (C,)
+        by_class[present] = compute_class_weight(
+            class_weight, classes=classes[present], y=y[of_present],
+            sample_weight=None if weights is None else weights[of_present])
         weights = example_weights(by_class[codes] * (1.0 if weights is None else weights), len(y))
     data = Data(X, codes, weights)
     return data if weights is None or weights.all() else data.part(np.flatnonzero(weights))
@@ -106,7 +114,7 @@ def hold_out(data: Data, fraction: float, seed: int) -> tuple[Data, Data]:
     if fraction == 0:
         raise ConfigError("validation_fraction = 0 leaves early_stopping nothing to watch: choose one above 0, or pass "
                           "X_val and y_val to fit")
-    kept, drawn = stratified_split(data.codes, math.ceil(len(data.codes) * fraction), seed)
+    kept, drawn = stratified_split(data.codes, math.ceil(len(data.codes) * fraction), generator(seed, Stream.SPLIT))
     return data.part(kept), data.part(drawn)
 
 

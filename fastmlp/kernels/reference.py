@@ -164,7 +164,10 @@ def adam(gradients: Array, lr: Array, penalty: Array | None, first: Array, secon
     parameters[...] = parameters - lr * unbiased_first / (xp.sqrt(unbiased_second) + eps)
 
 
-def count_correct(logits: Array, labels: Array, correct: Array, *, xp: Any) -> None:
-    """How many examples have their own class's logit highest.  logits (M, N, C), labels (N,)  ->  correct (M,)."""
+def count_correct(logits: Array, labels: Array, counts: Array, correct: Array, *, xp: Any) -> None:
+    """How much the examples count together whose own class has the highest logit.
+
+    logits (M, N, C), labels (N,), counts (N,) all 1 or sample weights  ->  correct (M,)
+    """
     hits = xp.argmax(logits, axis=-1) == labels                             # (M, N)
-    correct[...] = xp.astype(xp.sum(xp.astype(hits, labels.dtype), axis=-1), correct.dtype)
+    correct[...] = xp.sum(counts * xp.astype(hits, counts.dtype), axis=-1)  # (M,)

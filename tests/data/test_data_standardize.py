@@ -105,3 +105,10 @@ def test_misuse_is_refused():
         Standardizer.fit(np.eye(3), "zscore")
     with pytest.raises(DataError, match="no training examples"):
         Standardizer.fit(np.eye(3)[:0], "feature")
+
+
+def test_the_deviation_of_bytes_is_at_least_their_resolution():
+    x = np.zeros((100, 2), np.uint8)
+    x[0, 0], x[:, 1] = 1, np.arange(100)
+    assert Standardizer.fit(x, "feature").std.tolist() == [1.0, pytest.approx(np.arange(100).std())]
+    assert Standardizer.fit(x.astype(np.float32), "feature").std[0] == pytest.approx(np.sqrt(0.01 * 0.99))

@@ -161,10 +161,20 @@ def test_csv_separates_the_target_by_name(tmp_path):
 
 def test_csv_without_the_target_column_has_inputs_only(tmp_path):
     path = save_text(tmp_path, "a,b\n1,2\n")
-    for target in (None, "kind"):
-        examples = read_table(path, target)
-        assert examples.y is None
-        assert examples.feature_names == ("a", "b")
+    examples = read_table(path, None)
+    assert examples.y is None
+    assert examples.feature_names == ("a", "b")
+    with pytest.raises(DataError, match="no column 'kind'; its columns are a, b"):
+        read_table(path, "kind")
+
+
+def test_of_a_table_only_the_wanted_columns_are_read_in_their_order(tmp_path):
+    path = save_text(tmp_path, "a,name,b\n1,ann,2\n3,bob,4\n")
+    examples = read_table(path, None, columns=("b", "a"))
+    assert examples.x.tolist() == [[2, 1], [4, 3]]
+    assert examples.feature_names == ("b", "a")
+    with pytest.raises(DataError, match="no column 'c', which the model was trained on"):
+        read_table(path, None, columns=("b", "c"))
 
 
 @pytest.mark.parametrize(

@@ -220,7 +220,7 @@ def test_read_examples_gives_all_rows_of_a_file(tmp_path):
     assert examples.y.tolist() == ["x", "x"]  # one class is enough to predict
     (tmp_path / "table.csv").write_text("a\ninf\n")
     with pytest.raises(DataError, match="column 'a'"):
-        read_examples(tmp_path / "table.csv", target="kind")
+        read_examples(tmp_path / "table.csv")
 
 
 def test_import_brings_no_optional_or_slow_package():

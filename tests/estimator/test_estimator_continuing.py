@@ -115,7 +115,8 @@ def test_warm_start_takes_new_hyper_parameters_and_refuses_another_network(data)
     assert model._learner.optimizer.state["first"] is moments
     assert (model._learner.optimizer.beta1, model._learner.optimizer.step) == (0.5, 20)
     model.set_params(solver="sgd").fit(*data)
-    for change in ({"hidden_layer_sizes": (5,)}, {"batch_norm": True}, {"dtype": "float32"}):
+    for change in ({"hidden_layer_sizes": (5,)}, {"batch_norm": True}, {"dtype": "float32"},
+                   {"standardize": "feature"}):
         with pytest.raises(ConfigError, match="warm_start=False"):
             clone_of(model).set_params(**change).fit(*data)
 

@@ -98,7 +98,9 @@ def cases(sizes, seed=0):
     for operation in ("cross_entropy", "hinge"):
         yield Case(operation, {"logits": logits, "targets": np.eye(c)[labels], "weights": weights, "loss": np.zeros(m),
                                "glogits": np.zeros_like(logits)}, outputs=("loss", "glogits"))
-    yield Case("count_correct", {"logits": logits, "labels": labels, "correct": np.zeros(m)}, outputs=("correct",))
+    for label, counts in (("equal", np.ones(n)), ("weights", weights)):
+        yield Case("count_correct", {"logits": logits, "labels": labels, "counts": counts, "correct": np.zeros(m)},
+                   outputs=("correct",), label=label)
 
     for decay in (0.9, 0.0):
         yield Case("moving_average", {"new": normal(m * h), "decay": decay, "running": normal(m * h)},

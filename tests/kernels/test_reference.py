@@ -156,8 +156,10 @@ def test_the_moving_average_keeps_the_fraction_decay():
 def test_count_correct_counts_the_highest_logits():
     logits = np.array([[[1.0, 2.0], [3.0, 0.0], [0.0, 1.0]], [[2.0, 1.0], [0.0, 3.0], [0.0, 1.0]]])
     correct = np.empty(2)
-    reference.count_correct(logits, np.array([1, 0, 0]), correct, xp=np)
+    reference.count_correct(logits, np.array([1, 0, 0]), np.ones(3), correct, xp=np)
     assert correct.tolist() == [2.0, 0.0]
+    reference.count_correct(logits, np.array([1, 0, 0]), np.array([0.5, 4.0, 1.0]), correct, xp=np)
+    assert correct.tolist() == [4.5, 0.0]
 
 
 def test_sgd_by_hand():
