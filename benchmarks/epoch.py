@@ -1,6 +1,6 @@
-"""Seconds for one epoch of training: fastmlp beside plain NumPy and the matrix products alone.
+"""Seconds for one epoch of training: fastmlp beside plain NumPy, the matrix products alone, PyTorch and JAX.
 
-    python benchmarks/epoch.py [--rounds 7] [--n 45000] [--inputs 3072] [--out FILE.json]
+    python benchmarks/epoch.py [--device gpu] [--peers] [--only 50-50] [--rounds 7] [--n 45000] [--out FILE.json]
 
 All contenders do the same work on the same random bytes (the time does not depend on the content): batch 100, float32,
 a fresh order, the batch gathered and standardised, forward, backward, update. They alternate within one run, after a
@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from peers import jax_contenders, torch_contenders
 from plain_numpy import PlainNetwork, ProductsOnly
 
 from fastmlp.backend import resolve
@@ -34,18 +35,37 @@ def rate(step):
     return cyclical(step, lr_min=1e-5, lr_max=1e-1, step_size=2250)
 
 
-def contenders(data, labels, hidden, batch_norm):
-    """A function for each contender that trains one epoch."""
-    n, inputs = data.shape
-    sizes = (inputs, *hidden, CLASSES)
-    standardizer, backend = Standardizer.fit(data, "feature"), resolve("cpu")
-    network = Network(NetworkSpec(inputs, hidden, CLASSES, batch_norm), backend, l2=L2)
-    network.initialize([0])
-    trainer = Trainer(network, Examples(data, labels, CLASSES, standardizer, backend), SGD(), rate, batch_size=BATCH)
-
-    plain, one_hot = PlainNetwork(sizes, batch_norm), np.eye(CLASSES, dtype=np.float32)[labels]
+def contenders(data, labels, hidden, batch_norm, backend, peers):
+    """Name and function of each contender; a call trains one epoch."""
+    standardizer = Standardizer.fit(data, "feature")
     standardised = standardizer.apply(data, np.float32)
+    if backend.name == "cpu":
+        yield from numpy_contenders(standardised, labels, hidden, batch_norm)
+    for members in (1,) if backend.name == "cpu" else (1, 32, 256):
+        network = Network(NetworkSpec(data.shape[1], hidden, CLASSES, batch_norm), backend, members=members, l2=L2)
+        network.initialize(list(range(members)))
+        examples = Examples(data, labels, CLASSES, standardizer, backend)
+        trainer = Trainer(network, examples, SGD(), rate, batch_size=BATCH)
+        yield "fastmlp" + (f", {members} members" if members > 1 else ""), trainer.run_epoch
+    for make in (torch_contenders, jax_contenders) if peers else ():
+        try:
+            yield from make(standardised, labels, hidden, batch_norm, L2, BATCH,
+                            "cpu" if backend.name == "cpu" else "cuda")
+        except (ImportError, RuntimeError) as error:
+            print(f"left out of {make.__name__}: {type(error).__name__}: {str(error)[:200]}")
+
+
+def numpy_contenders(standardised, labels, hidden, batch_norm):
+    """The products alone, and plain NumPy."""
+    n, inputs = standardised.shape
+    sizes = (inputs, *hidden, CLASSES)
+    products = ProductsOnly(sizes, BATCH)
+    plain, one_hot = PlainNetwork(sizes, batch_norm), np.eye(CLASSES, dtype=np.float32)[labels]
     rng, step = np.random.default_rng(0), 0
+
+    def products_epoch():
+        for start in range(0, n, BATCH):
+            products.step(standardised[start:start + BATCH])
 
     def plain_epoch():
         nonlocal step
@@ -55,54 +75,51 @@ def contenders(data, labels, hidden, batch_norm):
             plain.step(standardised[rows], one_hot[rows], np.float32(rate(step)), np.float32(L2))
             step += 1
 
-    products = ProductsOnly(sizes, BATCH)
-
-    def products_epoch():
-        for start in range(0, n, BATCH):
-            products.step(standardised[start:start + BATCH])
-
-    return {"products alone": products_epoch, "plain NumPy": plain_epoch, "fastmlp": trainer.run_epoch}
+    yield "products alone", products_epoch
+    yield "plain NumPy", plain_epoch
 
 
 def measure(functions, rounds):
-    """Seconds of every round; the contenders take turns."""
+    """Seconds of every round; the contenders take turns. Round 0 warms up."""
     seconds = {name: [] for name in functions}
     for k in range(rounds + 1):
         for name, function in functions.items():
             began = time.perf_counter()
             function()
-            if k > 0:                               # round 0 warms up
+            if k > 0:
                 seconds[name].append(time.perf_counter() - began)
     return seconds
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
+    parser.add_argument("--peers", action="store_true", help="PyTorch and JAX too, where they are installed")
+    parser.add_argument("--only", default="", help="one network, such as 50-50")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--n", type=int, default=45_000)
     parser.add_argument("--inputs", type=int, default=3072)
-    parser.add_argument("--only", default="", help="one network, such as 50-50")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     rng = np.random.default_rng(0)
     data = rng.integers(0, 256, (args.n, args.inputs), np.uint8)
     labels = rng.integers(0, CLASSES, args.n)
-    rows = []
-    print(f"{resolve('cpu').description}; load average before {os.getloadavg()[0]:.2f}")
-    print(f"{'network':12} {'contender':16} {'median s':>9} {'spread':>15} {'/ plain NumPy':>14} {'/ products':>11}")
-    for name, hidden in [(n, h) for n, h in NETWORKS.items() if args.only in ("", n)]:
-        for batch_norm in (False, True):
-            seconds = measure(contenders(data, labels, hidden, batch_norm), args.rounds)
+    backend, rows = resolve(args.device), []
+    print(f"{backend.description}; load average before {os.getloadavg()[0]:.2f}")
+    print(f"{'network':12} {'contender':22} {'median s':>9} {'spread':>15} {'us/step':>9} {'fastmlp / it':>13}")
+    for name, hidden in NETWORKS.items():
+        for batch_norm in (False, True) if args.only in ("", name) else ():
+            seconds = measure(dict(contenders(data, labels, hidden, batch_norm, backend, args.peers)), args.rounds)
             medians = {who: statistics.median(times) for who, times in seconds.items()}
+            network = name + (" BN" if batch_norm else "")
             for who, times in seconds.items():
-                network = name + (" BN" if batch_norm else "")
-                print(f"{network:12} {who:16} {medians[who]:9.3f} {min(times):7.3f}-{max(times):.3f} "
-                      f"{medians[who] / medians['plain NumPy']:14.2f} {medians[who] / medians['products alone']:11.2f}",
+                print(f"{network:12} {who:22} {medians[who]:9.4f} {min(times):7.4f}-{max(times):.4f} "
+                      f"{medians[who] / -(-args.n // BATCH) * 1e6:9.1f} {medians['fastmlp'] / medians[who]:13.2f}",
                       flush=True)
                 rows.append({"network": network, "contender": who, "seconds": times})
     print(f"load average after {os.getloadavg()[0]:.2f} (above the number of cores: the machine was busy)")
     if args.out:
-        args.out.write_text(json.dumps({"machine": resolve("cpu").description, "rows": rows}, indent=1))
+        args.out.write_text(json.dumps({"machine": backend.description, "rows": rows}, indent=1))
 
 
 if __name__ == "__main__":
