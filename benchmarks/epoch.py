@@ -117,7 +117,8 @@ def main():
                       f"{medians[who] / -(-args.n // BATCH) * 1e6:9.1f} {medians['fastmlp'] / medians[who]:13.2f}",
                       flush=True)
                 rows.append({"network": network, "contender": who, "seconds": times})
-    print(f"load average after {os.getloadavg()[0]:.2f} (above the number of cores: the machine was busy)")
+    load = os.getloadavg()[0]
+    print(f"load average after {load:.2f}" + (": the machine was busy" if load > (os.cpu_count() or 1) else ""))
     if args.out:
         args.out.write_text(json.dumps({"machine": backend.description, "rows": rows}, indent=1))
 

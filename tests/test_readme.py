@@ -56,3 +56,7 @@ def test_every_module_of_the_library_is_in_the_whats_where_table():
 def test_the_picture_and_the_exit_codes_are_right():
     assert (ROOT / "docs" / "curves.png").is_file()
     assert f"{INTERRUPTED} Ctrl-C" in README
+
+
+def test_no_placeholder_was_left():
+    assert not re.search(r"\b[A-Z]{3,}_[A-Z]{3,}\b", README.replace("FASTMLP_DATA", ""))
