@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from stand_in import device
-from tolerances import assert_close
+from tolerances import MEMBER, assert_close
 
 from fastmlp import schedules
 from fastmlp.backend import resolve
@@ -19,7 +19,7 @@ OPTIMIZERS = {
     "adam": lambda: Adam(decoupled=False),
     "adamw": lambda: Adam(),
 }
-CLOSE = {"float64": 1e-12, "float32": 1e-5}
+HISTORY = {"float64": 1e-12, "float32": 1e-5}
 N, BATCH = 33, 10                               # three batches of 10, one of 3
 
 
@@ -47,8 +47,9 @@ def _cycle(step):
     return schedules.cyclical(step, lr_min=1e-4, lr_max=0.05, step_size=4)
 
 
-def _compare(host, other, tolerance, epochs=3):
+def _compare(host, other, dtype="float64", epochs=3):
     """Train both and compare everything that comes of it."""
+    tolerance = MEMBER[dtype]
     histories = []
     for trainer in (host, other):
         parts = {"train": trainer.examples}
@@ -56,7 +57,7 @@ def _compare(host, other, tolerance, epochs=3):
     for row, expected in zip(histories[1].rows, histories[0].rows, strict=True):
         assert row.keys() == expected.keys()
         for name, value in row.items():
-            assert_close(value, expected[name], tolerance, name)
+            assert_close(value, expected[name], HISTORY[dtype], name)
     assert_close(other.network.parameters.get(), host.network.parameters, tolerance, "parameters")
     assert_close(other.network.running.get(), host.network.running, tolerance, "running")
     assert_close(predict_logits(other.network, other.examples), predict_logits(host.network, host.examples),
@@ -71,7 +72,7 @@ def _compare(host, other, tolerance, epochs=3):
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_training_gives_the_history_of_the_cpu(make_pair, optimizer, members, batch_norm, dtype):
     pair = make_pair(optimizer=optimizer, members=members, batch_norm=batch_norm, dtype=dtype, l2=0.01)
-    _compare(*pair, CLOSE[dtype])
+    _compare(*pair, dtype)
 
 
 @pytest.mark.parametrize(("hidden", "activation", "loss", "weighted"), [
@@ -85,7 +86,7 @@ def test_a_training_gives_the_history_of_the_cpu(make_pair, optimizer, members, 
 @pytest.mark.parametrize("members", [1, 2])
 def test_every_kind_of_network(make_pair, members, hidden, activation, loss, weighted):
     pair = make_pair(hidden, members=members, activation=activation, loss=loss, weighted=weighted, l2=0.01)
-    _compare(*pair, CLOSE["float64"], epochs=2)
+    _compare(*pair, epochs=2)
 
 
 def test_bytes_are_standardised_on_the_device(cpu, gpu):

@@ -19,7 +19,11 @@ ELEMENTWISE = (
     "maximum", "minimum", "multiply", "negative", "not_equal", "power", "reciprocal", "remainder", "sign", "sin",
     "sqrt", "square", "subtract", "tanh", "true_divide",
 )
-REDUCTIONS = ("all", "any", "argmax", "argmin", "max", "mean", "min", "prod", "std", "sum", "var")
+#: Reductions with the options that CuPy's have, next to `axis`, `out` and `keepdims`.
+REDUCTIONS: dict[str, set[str]] = {
+    "all": set(), "any": set(), "argmax": set(), "argmin": set(), "max": set(), "mean": {"dtype"}, "min": set(),
+    "prod": {"dtype"}, "std": {"dtype", "ddof"}, "sum": {"dtype"}, "var": {"dtype", "ddof"},
+}
 VIEWS = ("broadcast_to", "expand_dims", "matrix_transpose", "moveaxis", "permute_dims", "ravel", "reshape", "squeeze",
          "swapaxes", "transpose")
 DTYPES = ("bool_", "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32",
@@ -37,9 +41,13 @@ def _elementwise(name: str) -> Callable[..., ndarray]:
 def _reduction(name: str) -> Callable[..., ndarray]:
     reduce = getattr(np, name)
 
-    def function(a: ndarray, axis: Any = None, *, out: ndarray | None = None, **options: Any) -> ndarray:
+    def function(a: ndarray, axis: Any = None, *, out: ndarray | None = None, keepdims: bool = False,
+                 **options: Any) -> ndarray:
         _require_arrays(a)
-        return compute(reduce, a, out=out, axis=axis, **options)
+        unknown = sorted(options.keys() - REDUCTIONS[name])
+        if unknown:
+            raise TypeError(f"{name}() got unexpected keyword arguments {unknown}")
+        return compute(reduce, a, out=out, axis=axis, keepdims=keepdims, **options)
     return function
 
 
