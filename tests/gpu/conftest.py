@@ -1,4 +1,4 @@
-"""The stand-in for CuPy as a fixture."""
+"""The stand-in for CuPy, and fastmlp's backend on it, as fixtures."""
 
 import sys
 
@@ -7,13 +7,13 @@ import pytest
 from emulator import compiler
 from stand_in import device, make_cupy
 
-from fastmlp.backend import probe_gpu
+from fastmlp.backend import probe_gpu, resolve
 
 
 @pytest.fixture(autouse=True)
 def _needs_compiler():
     if compiler() is None:
-        pytest.skip("g++ is not there, and without it CUDA kernels cannot run on the CPU")
+        pytest.skip("g++ is not there, and without it (on Linux) CUDA kernels cannot run on the CPU")
 
 
 @pytest.fixture
@@ -26,6 +26,14 @@ def cupy(monkeypatch):
     probe_gpu.cache_clear()
     device.check_memory("by the end of the test")
     device.reset()
+
+
+@pytest.fixture
+def gpu(cupy):
+    """What `resolve("gpu")` gives on the stand-in."""
+    backend = resolve("gpu")
+    assert backend.xp is cupy
+    return backend
 
 
 @pytest.fixture

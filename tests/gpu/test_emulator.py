@@ -132,6 +132,12 @@ def test_definitions_are_options_and_other_kernels_of_the_source_do_not_count():
     assert y[0] == 7
 
 
+def test_a_source_may_include_headers_and_have_its_functions_in_one_extern_block():
+    y = np.zeros(1, np.uint8)
+    launch("#include <cstdint>\n" + 'extern "C" { __global__ void k(std::uint8_t* y) { *y = 3; } }', "k", (1,), (1,), y)
+    assert y[0] == 3
+
+
 def test_a_source_that_does_not_compile_is_quoted_with_its_line():
     with pytest.raises(CompileError, match=r"k\.cu:2.*undeclared"):
         run("\n y[t] = undeclared;")

@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 from stand_in import device
 
-from fastmlp.backend import resolve
-
 ADD_ONE = 'extern "C" __global__ void add_one(float* x, int n) { int t = threadIdx.x; if (t < n) x[t] += 1; }'
 
 
@@ -135,8 +133,7 @@ def test_launches_copies_waits_and_allocations_are_counted(cupy):
     assert (counts.device_to_host, counts.host_to_device, counts.synchronisations) == (4, 2, 1)
 
 
-def test_it_is_a_usable_gpu_for_fastmlp(cupy):
-    gpu = resolve("gpu")
+def test_it_is_a_usable_gpu_for_fastmlp(gpu):
     assert gpu.description == "gpu: stand-in for a GPU, CuPy 14.2.0, CUDA 13.0"
     gpu.synchronize()
     assert gpu.to_host(gpu.asarray([1.0])).tolist() == [1.0]

@@ -21,7 +21,7 @@ def public(thing):
 
 
 def test_the_stand_in_offers_nothing_that_cupy_has_not(stand_in):
-    own = {"content", "memory", "recording", "kernels"}
+    own = {"content", "memory", "recording", "tasks"}
     for path in ("", "ndarray", "cuda.Stream", "cuda.Event", "cuda.Device", "cuda.Graph", "cuda.runtime", "random",
                  "RawKernel"):
         there, here = real, stand_in

@@ -81,6 +81,10 @@ def test_elementwise_kernels_with_raw_arrays(cupy):
     assert y.get().tolist() == [0, 1, 2]
     with pytest.raises(ValueError, match="Loop size is undecided"):
         counting(y)
+    with pytest.raises(ValueError, match="Output array size is Undecided"):
+        cupy.ElementwiseKernel("T x", "raw T y", "y[i] = x", "k")(cupy.ones(3))
+    with pytest.raises(ValueError, match="Loop size is undecided"):
+        cupy.ElementwiseKernel("float32 x", "float32 y", "y = x", "k")(1.0)
     with pytest.raises(ValueError, match="'size' can be used only if all of the ndarray are 'raw'"):
         gather(table, rows, 4, x, size=8)
 

@@ -6,7 +6,6 @@ from stand_in import device
 from tolerances import MEMBER, assert_close
 
 from fastmlp import schedules
-from fastmlp.backend import resolve
 from fastmlp.errors import DivergenceError
 from fastmlp.evaluation import evaluate, predict_logits
 from fastmlp.optimizers import SGD, Adam
@@ -21,13 +20,6 @@ OPTIMIZERS = {
 }
 HISTORY = {"float64": 1e-12, "float32": 1e-5}
 N, BATCH = 33, 10                               # three batches of 10, one of 3
-
-
-@pytest.fixture
-def gpu(cupy):
-    backend = resolve("gpu")
-    assert backend.xp is cupy
-    return backend
 
 
 @pytest.fixture

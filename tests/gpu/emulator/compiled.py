@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import uuid
 from pathlib import Path
@@ -29,8 +30,8 @@ class CompileError(Exception):
 
 
 def compiler() -> str | None:
-    """The C++ compiler's path, or None where there is none."""
-    return shutil.which("g++")
+    """The C++ compiler's path, or None where there is none; elsewhere than on Linux g++ is often another one."""
+    return shutil.which("g++") if sys.platform == "linux" else None
 
 
 @functools.cache
@@ -84,12 +85,14 @@ def _scheduler() -> Path:
 
 def for_the_cpu(source: str, kernel: str) -> str:
     """The C++ text for a CUDA source: what macros cannot do is done to the text, line by line where it stood."""
+    includes = "".join(re.findall(r"^[ \t]*#[ \t]*include.*\n", source, re.MULTILINE))
+    source = re.sub(r"^[ \t]*#[ \t]*include.*$", "", source, flags=re.MULTILINE)
     # extern "C" would make every kernel of the file public, so that none could be left out of the library.
     source = re.sub(r'extern\s+"C"\s*\{', "namespace {", source)
     source = re.sub(r'extern\s+"C"', "", source)
     source = re.sub(r"extern\s+__shared__\s+(?:__align__\s*\(\s*\w+\s*\)\s*)?([\w\s]+?)\s*\b(\w+)\s*\[\s*\]\s*;",
                     r"\1* const \2 = (\1*)on_cpu::dynamic_shared;", source)
-    return (f'#include "cuda_on_cpu.hpp"\nnamespace {{\n#line 1 "{kernel}.cu"\n{source}\n}}\n'
+    return (f'#include "cuda_on_cpu.hpp"\n{includes}namespace {{\n#line 1 "{kernel}.cu"\n{source}\n}}\n'
             f"ON_CPU_EXPORT({kernel})\n")
 
 

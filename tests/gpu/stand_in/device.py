@@ -77,15 +77,15 @@ class Memory:
 
 
 @dataclass
-class Recorded:
-    """A kernel of a graph: what it does, and the memory it was given. That must still be there at every launch."""
+class Task:
+    """A kernel with its arguments: what it does, and the memory it uses, which must be there whenever it runs."""
 
     name: str
     work: Callable[[], None]
     memory: list[weakref.ref[Memory]]
     check: bool
 
-    def replay(self) -> None:
+    def run(self) -> None:
         memory = [stretch for reference in self.memory if (stretch := reference()) is not None]
         if len(memory) < len(self.memory):
             raise RuntimeError(f"the graph's kernel {self.name} uses an array that is gone: on a GPU its memory would "
@@ -102,7 +102,7 @@ class Stream:
 
     def __init__(self, null: bool = False, non_blocking: bool = False, ptds: bool = False) -> None:
         self.ptr = 0 if null else id(self)
-        self.recording: list[Recorded] | None = None
+        self.recording: list[Task] | None = None
         self._outer: list[Stream] = []
 
     def __enter__(self) -> Stream:
@@ -167,14 +167,14 @@ class Event:
 class Graph:
     """The kernels of a capture, to be launched together as often as wanted."""
 
-    def __init__(self, kernels: list[Recorded]) -> None:
-        self.kernels = kernels
+    def __init__(self, tasks: list[Task]) -> None:
+        self.tasks = tasks
 
     def launch(self, stream: Stream | None = None) -> None:
         device.refuse_in_capture("Graph.launch")
         device.counts.graph_launches += 1
-        for kernel in self.kernels:
-            kernel.replay()
+        for task in self.tasks:
+            task.run()
 
     def upload(self, stream: Stream | None = None) -> None:
         """Nothing: the graph is where it is launched."""
@@ -222,13 +222,13 @@ class Device:
 
         With `check`, for kernels that could write anywhere, the canaries around the memory are looked at afterwards.
         """
-        kernel = Recorded(name, work, [weakref.ref(stretch) for stretch in memory], check)
+        task = Task(name, work, [weakref.ref(stretch) for stretch in memory], check)
         if self.stream.recording is None:
             self.counts.launches += 1
-            kernel.replay()
+            task.run()
         else:
             self.counts.recorded += 1
-            self.stream.recording.append(kernel)
+            self.stream.recording.append(task)
 
     def wait(self, what: str) -> None:
         """The host waits for the device."""

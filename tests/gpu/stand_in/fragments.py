@@ -45,6 +45,8 @@ class ElementwiseKernel:
 
         shape = self._shape(inputs, outputs, size)
         if not outputs:
+            if size is None and any(parameter.raw for parameter in self.outputs):
+                raise ValueError("Output array size is Undecided")
             outputs = [new(shape, dtype) for dtype in dtypes[n_in:]]
         result = tuple(outputs)
         for parameter, output in zip(self.outputs, outputs, strict=True):
@@ -70,7 +72,7 @@ class ElementwiseKernel:
             if arrays:
                 raise ValueError("Specified 'size' can be used only if all of the ndarray are 'raw'.")
             return (size,)
-        if not arrays and any(isinstance(argument, ndarray) for argument in (*inputs, *outputs)):
+        if not arrays:
             raise ValueError("Loop size is undecided.")
         return np.broadcast_shapes(*(array.shape for array in arrays))
 
