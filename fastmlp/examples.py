@@ -77,7 +77,7 @@ class Examples:
                 raise DataError(f"{len(x)} examples need as many sample weights, finite and not negative")
             largest = float(weights.max(initial=0.0)) or 1.0    # before rounding: 1e-50 and 1e50 are no float32
             self.sample_weight = backend.asarray((weights / largest).astype(self.dtype))
-        self._ones: dict[int, Array] = {}
+        self._equals: dict[int, tuple[Array, Array]] = {}
 
     def buffers(self, n: int) -> tuple[Array, Array]:
         """New arrays for a batch of n: x (n, D) and targets (n, C)."""
@@ -93,15 +93,19 @@ class Examples:
         """How much each of the rows counts (N,): 1, or its sample weight (their ratios count, not their size)."""
         if self.sample_weight is not None:
             return self.xp.take(self.sample_weight, rows, axis=0)
-        n = rows.shape[0]
-        if n not in self._ones:
-            self._ones[n] = self.backend.zeros((n,), self.dtype) + 1.0
-        return self._ones[n]
+        return self._equal(rows.shape[0])[0]
 
     def weights(self, rows: Array) -> Array:
         """Weights of the rows in their mean: (N,), summing to 1 (or all 0, if every sample weight among them is)."""
-        counts = self.counts(rows)
         if self.sample_weight is None:
-            return counts / rows.shape[0]
+            return self._equal(rows.shape[0])[1]
+        counts = self.counts(rows)
         total = self.xp.sum(counts)
         return counts / self.xp.where(total > 0, total, self.xp.ones_like(total))
+
+    def _equal(self, n: int) -> tuple[Array, Array]:
+        """Counts and weights of n equal rows, made where they are used and kept."""
+        if n not in self._equals:
+            ones = self.backend.zeros((n,), self.dtype) + 1.0
+            self._equals[n] = (ones, ones / n)
+        return self._equals[n]

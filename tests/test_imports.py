@@ -15,7 +15,8 @@ HEAVY = ("cupy", "matplotlib", "pandas", "sklearn", "torch")
 
 #: From the ground floor up; a room imports only from rooms before it. Every other module lies above them.
 GROUND_FLOORS = [
-    "errors", "files", "seeds", "kernels.activations", "kernels.reference", "kernels.numpy_inplace", "kernels", "gpu",
+    "errors", "files", "seeds", "kernels.activations", "kernels.reference", "kernels.numpy_inplace",
+    "kernels.cupy_fused", "kernels", "gpu",
     "backend",
     "initializers", "schedules", "layout", "data.validate", "data.standardize", "network", "examples", "optimizers",
     "evaluation", "history", "progress", "training",

@@ -1,16 +1,18 @@
 """The kernel contract and its makers.
 
-`reference` holds every operation of a training step in plain array code. A maker (`numpy_inplace` for NumPy) offers
-faster versions of some; `bind` puts the two together for one array library.
+`reference` holds every operation of a training step in plain array code. A maker (`numpy_inplace` for NumPy,
+`cupy_fused` for CuPy) offers faster versions of some; `bind` puts the two together for one array library.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 from fastmlp.kernels import numpy_inplace, reference
+from fastmlp.kernels.cupy_fused import FusedKernels
 
 #: The operations of a training step, in order of use; `reference` documents them.
 CONTRACT = (
@@ -19,7 +21,8 @@ CONTRACT = (
     "linear_backward", "moving_average", "sgd", "adam", "count_correct",
 )
 
-MAKERS: dict[str, ModuleType] = {"cpu": numpy_inplace}
+#: For each backend what makes its faster operations, given its array library.
+MAKERS: dict[str, Callable[[Any], Any]] = {"cpu": lambda xp: numpy_inplace, "gpu": FusedKernels}    # noqa: ARG005
 
 
 def bind(name: str, xp: Any) -> SimpleNamespace:
@@ -46,7 +49,7 @@ def bind(name: str, xp: Any) -> SimpleNamespace:
     >>> y.tolist()
     [[[0.0, 2.0]]]
     """
-    maker = MAKERS.get(name)
+    maker = MAKERS[name](xp) if name in MAKERS else None
     return SimpleNamespace(**{
         operation: getattr(maker, operation, None) or partial(getattr(reference, operation), xp=xp)
         for operation in CONTRACT
