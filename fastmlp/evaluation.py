@@ -43,17 +43,14 @@ def folded_layers(network: Network) -> list[tuple[Array, Array]]:
     Before the first training step there are no running statistics: then mean 0 and variance 1 stand in.
     """
     xp = network.backend.xp
-    half, units, layers = network.running.shape[0] // 2, 0, []
-    for layer in network.layers:
+    moments, layers = network.moments(network.running), []
+    for k, layer in enumerate(network.layers):
         if layer.gamma is None:
             layers.append((layer.w, layer.b))
             continue
-        size, shape = layer.gamma.shape[0] * layer.gamma.shape[1], layer.gamma.shape
-        mean = xp.reshape(network.running[units:units + size], shape)
-        var = xp.reshape(network.running[half + units:half + units + size], shape)
+        mean, var = moments[k]                                          # (M, H)
         scale = layer.gamma / xp.sqrt(var + BATCH_NORM_EPS) if network.has_running else layer.gamma     # (M, H)
         layers.append((layer.w * scale[:, None, :], layer.beta - mean * scale))
-        units += size
     return layers
 
 

@@ -9,6 +9,7 @@ its weights are kept side by side, (D, members * H), and K networks' first layer
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -120,10 +121,7 @@ class Tensor:
     @property
     def size(self) -> int:
         """Numbers in it."""
-        size = 1
-        for length in self.shape:
-            size *= length
-        return size
+        return math.prod(self.shape)
 
 
 @dataclass(frozen=True)

@@ -88,8 +88,8 @@ def save_model(path: Path, model: Model) -> None:
     read = network.backend.to_host
     tensors = {name: np.ascontiguousarray(read(view[0])) for name, view in network.views().items()}
     if network.has_running:
-        for name, values in _split_running(read(network.running), network.spec).items():
-            tensors[name] = np.ascontiguousarray(values)
+        for k, (mean, var) in enumerate(network.moments(network.running)):
+            tensors[f"running_mean{k}"], tensors[f"running_var{k}"] = read(mean[0]), read(var[0])
     tensors["input_mean"] = model.standardizer.mean
     tensors["input_std"] = model.standardizer.std
     header = {
@@ -128,11 +128,11 @@ def load_model(path: str | Path, backend: Backend) -> Model:
         for name, view in network.views().items():
             view[0] = backend.asarray(values[name])
         if "running_mean0" in tensors:
-            running = np.zeros(network.running.shape[0], network.dtype)
-            for name, part in _split_running(running, spec).items():
-                part[...] = _tensor(tensors, name, part.shape, network.dtype)
-                _require("var" not in name or bool((part >= 0).all()), f"{name} is negative")
-            network.running[...] = backend.asarray(running)
+            for k, moments in enumerate(network.moments(network.running)):
+                for name, view in zip((f"running_mean{k}", f"running_var{k}"), moments, strict=True):
+                    loaded = _tensor(tensors, name, tuple(view.shape[1:]), dtype)
+                    _require("var" not in name or bool((loaded >= 0).all()), f"{name} is negative")
+                    view[0] = backend.asarray(loaded)
             network.has_running = True
         inputs = (spec.n_inputs,)
         standardizer = Standardizer(_tensor(tensors, "input_mean", inputs, np.dtype(np.float64)),
@@ -213,13 +213,3 @@ def _tensor(tensors: dict[str, npt.NDArray[Any]], name: str, shape: tuple[int, .
     if not np.isfinite(tensor).all():
         raise ValueError(f"{name} holds NaN or infinity")
     return tensor
-
-
-def _split_running(running: npt.NDArray[Any], spec: NetworkSpec) -> dict[str, npt.NDArray[Any]]:
-    """Views of one network's running statistics by name."""
-    half, views, place = math.prod(running.shape) // 2, {}, 0
-    for k, width in enumerate(spec.hidden):
-        views[f"running_mean{k}"] = running[place:place + width]
-        views[f"running_var{k}"] = running[half + place:half + place + width]
-        place += width
-    return views

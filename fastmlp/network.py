@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -162,18 +161,23 @@ class Network:
         ours = self.views()
         for name, view in single.views().items():
             view[...] = ours[name][k:k + 1, ...]
-        for (_, mine), (width, theirs) in zip(self._running_parts(), single._running_parts(), strict=True):
-            theirs[...] = mine[k * width:(k + 1) * width]
+        for mine, theirs in zip(self.moments(self.running), single.moments(single.running), strict=True):
+            for all_members, one in zip(mine, theirs, strict=True):
+                one[...] = self.backend.xp.reshape(all_members, (self.members, -1))[k:k + 1, ...]
         single.has_running = self.has_running
         return single
 
-    def _running_parts(self) -> Iterator[tuple[int, Array]]:
-        """Width and running means, then variances, of each normalised layer; the members' lie one after another."""
-        place = 0
-        for _ in range(2 if self.running.shape[0] else 0):
-            for width in self.spec.hidden:
-                yield width, self.running[place:place + self.members * width]
-                place += self.members * width
+    def moments(self, buffer: Array) -> list[tuple[Array, Array]]:
+        """Views of `running` or `statistics` by normalised layer: means and variances, (M, H) as in `Layer`."""
+        half, place, views = buffer.shape[0] // 2, 0, []
+        for layer in self.layers:
+            if layer.gamma is not None:
+                shape = layer.gamma.shape
+                end = place + shape[0] * shape[1]
+                means, variances = buffer[place:end], buffer[half + place:half + end]
+                views.append((self.backend.xp.reshape(means, shape), self.backend.xp.reshape(variances, shape)))
+                place = end
+        return views
 
     # ------------------------------------------------------------------------------------------------ one batch
 
@@ -189,9 +193,8 @@ class Network:
         return activities
 
     def _make_activities(self, n: int) -> list[Activity]:
-        xp, spec = self.backend.xp, self.spec
+        spec, moments = self.spec, self.moments(self.statistics)
         activities: list[Activity] = []
-        units = 0                                                       # normalised units of the layers below
         for k, width in enumerate(spec.sizes[1:]):
             shape = (1, n, self.members * width) if k == 0 else (self.members, n, width)
             last = k == spec.n_layers - 1
@@ -199,12 +202,8 @@ class Network:
             y, gy = (s, gs) if last else (self.empty(shape), self.empty(shape))
             mean = var = inv_std = None
             if spec.normalized(k):
-                size, half = self.members * width, self.statistics.shape[0] // 2
-                per_layer = (shape[0], shape[2])                        # (M, H)
-                mean = xp.reshape(self.statistics[units:units + size], per_layer)
-                var = xp.reshape(self.statistics[half + units:half + units + size], per_layer)
-                inv_std = self.empty(per_layer)
-                units += size
+                mean, var = moments[k]
+                inv_std = self.empty(mean.shape)
             below = activities[-1] if activities else None
             activities.append(Activity(
                 x=None if below is None else self.by_member(below.y), s=s, y=y, gs=gs, gy=gy,

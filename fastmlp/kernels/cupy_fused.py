@@ -7,7 +7,6 @@ Products are cuBLAS's. `FusedKernels` is given CuPy and imports it nowhere: it c
 
 from __future__ import annotations
 
-from functools import cached_property
 from importlib.resources import files
 from typing import Any
 
@@ -19,6 +18,7 @@ Array = Any
 
 COLUMNS, LANES = 32, 8      # a block of batch_norm.cu
 ROW_THREADS = 128           # a block of cross_entropy.cu
+C_TYPES = {"float32": "float", "float64": "double"}
 ACTIVATION_NUMBERS = {kind: number for number, kind in enumerate(ACTIVATIONS)}     # as in cuda/activations.cuh
 
 
@@ -70,15 +70,11 @@ class FusedKernels:
             "T first = beta1 * old_m + (1 - beta1) * total; T second = beta2 * old_v + (1 - beta2) * total * total;"
             "m = first; v = second; p = shrunk - lr * (first / bias1) / (sqrt(second / bias2) + eps)", "fastmlp_adam")
 
-    @cached_property
-    def _real(self) -> dict[str, str]:
-        return {"float32": "float", "float64": "double"}
-
     def _block_kernel(self, file: str, name: str, dtype: Any) -> Any:
         """A function of a `.cu` file, compiled for one dtype at its first use."""
         key = (file, str(dtype))
         if key not in self._modules:
-            code = f"#define REAL {self._real[str(dtype)]}\n" + cuda_source("activations.cuh") + cuda_source(file)
+            code = f"#define REAL {C_TYPES[str(dtype)]}\n" + cuda_source("activations.cuh") + cuda_source(file)
             self._modules[key] = self._xp.RawModule(code=code)
         return self._modules[key].get_function(name)
 
