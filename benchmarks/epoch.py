@@ -1,127 +1,121 @@
-"""Seconds for one epoch of training: fastmlp beside plain NumPy, the matrix products alone, PyTorch and JAX.
+"""The throughput of an epoch: fastmlp beside plain NumPy, the matrix products alone, PyTorch and JAX.
 
-    python benchmarks/epoch.py [--device gpu] [--peers] [--only 50-50] [--rounds 7] [--n 45000] [--out FILE.json]
+    python benchmarks/epoch.py [--section networks populations widths] [--device auto] [--peers] [--out FOLDER]
 
-All contenders do the same work on the same random bytes (the time does not depend on the content): batch 100, float32,
-a fresh order, the batch gathered and standardised, forward, backward, update. They alternate within one run, after a
-warm-up; what counts is the ratio of medians, since machines drift.
+All contenders train the same networks from the same weights on the same random bytes (the time does not depend on the
+content): batch 100, float32, a fresh order every epoch, the batch gathered, forward, backward, update. fastmlp keeps
+bytes and standardises them batch by batch; the others have the data standardised beforehand. They alternate within one
+run, after three rounds in which they compile, record and warm up; what counts is the ratio of medians, since machines
+drift. On a CPU take `--steps 20` or so for populations and widths: times are given per step.
 """
 
 import argparse
-import json
-import os
-import statistics
-import time
+import sys
 from pathlib import Path
 
-import numpy as np
-from peers import jax_contenders, torch_contenders
-from plain_numpy import PlainNetwork, ProductsOnly
+from contenders import makers
+from measuring import Clock, Machine, Results, in_microseconds, measure
+from problem import SECTIONS, Problem
+from reporting import sections, table, write
 
 from fastmlp.backend import resolve
-from fastmlp.data.standardize import Standardizer
-from fastmlp.examples import Examples
-from fastmlp.layout import NetworkSpec
-from fastmlp.network import Network
-from fastmlp.optimizers import SGD
-from fastmlp.schedules import cyclical
-from fastmlp.training import Trainer
+from fastmlp.errors import DeviceError, FastMLPError
 
-NETWORKS = {"50": (50,), "50-50": (50, 50), "9 layers": (50, 30, 20, 20, 10, 10, 10, 10)}
-BATCH, CLASSES, L2 = 100, 10, 0.005
+FEWEST_ROUNDS = 5
+FEWEST_EXAMPLES = 100       # a batch
 
 
-def rate(step):
-    return cyclical(step, lr_min=1e-5, lr_max=1e-1, step_size=2250)
+def main(arguments=None):
+    args = parse(arguments)
+    backends = present(args.device)
+    machine, problem, results = Machine(backends), Problem(args.n, args.inputs, args.steps), Results()
+    print(*machine.backends, sep="\n", flush=True)
+    cases = [case for section in args.section for case in SECTIONS[section] if wanted(case, args.only)]
+    clock = Clock(args.budget)
+
+    def report(pictures):
+        facts = {"command": " ".join(sys.argv[1:] if arguments is None else arguments), **machine.facts(),
+                 "n": args.n, "inputs": args.inputs, "batch": problem.batch, "steps": problem.steps, **vars(results)}
+        if args.out:
+            write(facts, args.out, "epoch", pictures)
+        return facts
+
+    try:
+        for k, case in enumerate(cases):
+            found = makers(case, problem, backends, args.peers)
+            seconds = measure(case, found, args.rounds, clock.share(len(cases) - k), results)
+            new = rows(case, problem, seconds)
+            results.rows += new
+            print(*table(new), sep="\n", flush=True)
+            report(pictures=False)          # whoever stops this has what was measured until then
+    finally:
+        facts = report(pictures=True)
+    print("", *sections({**facts, "rows": []}), sep="\n")        # what failed and what was skipped
+    busy = ": the machine was busy" if facts["busy"] else ""
+    print(f"load average {facts['load_before']:.2f} before, {facts['load_after']:.2f} after{busy}")
 
 
-def contenders(data, labels, hidden, batch_norm, backend, peers):
-    """Name and function of each contender; a call trains one epoch."""
-    standardizer = Standardizer.fit(data, "feature")
-    standardised = standardizer.apply(data, np.float32)
-    if backend.name == "cpu":
-        yield from numpy_contenders(standardised, labels, hidden, batch_norm)
-    for members in (1,) if backend.name == "cpu" else (1, 32, 256):
-        network = Network(NetworkSpec(data.shape[1], hidden, CLASSES, batch_norm), backend, members=members, l2=L2)
-        network.initialize(list(range(members)))
-        examples = Examples(data, labels, CLASSES, standardizer, backend)
-        trainer = Trainer(network, examples, SGD(), rate, batch_size=BATCH)
-        yield "fastmlp" + (f", {members} members" if members > 1 else ""), trainer.run_epoch
-    for make in (torch_contenders, jax_contenders) if peers else ():
-        try:
-            yield from make(standardised, labels, hidden, batch_norm, L2, BATCH,
-                            "cpu" if backend.name == "cpu" else "cuda")
-        except (ImportError, RuntimeError) as error:
-            print(f"left out of {make.__name__}: {type(error).__name__}: {str(error)[:200]}")
+def rows(case, problem, seconds):
+    """One row a contender; the first is the one that the others are compared with."""
+    found = []
+    for name, times in seconds.items():
+        per_step = in_microseconds(times, problem.steps)
+        found.append({
+            "section": case.section, "case": case.name, "contender": name, "hidden": list(case.hidden),
+            "batch_norm": case.batch_norm, "members": case.members, "steps": problem.steps, "rounds": len(times),
+            "seconds": times, "us_per_step": per_step,
+            "us_per_member_step": {key: value / case.members for key, value in per_step.items()},
+            "gflops": problem.flops(case) / per_step["median"] / 1e3,
+            "ratio": per_step["median"] / found[0]["us_per_step"]["median"] if found else 1.0,
+            "compared_with": next(iter(seconds)),
+        })
+    return found
 
 
-def numpy_contenders(standardised, labels, hidden, batch_norm):
-    """The products alone, and plain NumPy."""
-    n, inputs = standardised.shape
-    sizes = (inputs, *hidden, CLASSES)
-    products = ProductsOnly(sizes, BATCH)
-    plain, one_hot = PlainNetwork(sizes, batch_norm), np.eye(CLASSES, dtype=np.float32)[labels]
-    rng, step = np.random.default_rng(0), 0
-
-    def products_epoch():
-        for start in range(0, n, BATCH):
-            products.step(standardised[start:start + BATCH])
-
-    def plain_epoch():
-        nonlocal step
-        order = rng.permutation(n)
-        for start in range(0, n, BATCH):
-            rows = order[start:start + BATCH]
-            plain.step(standardised[rows], one_hot[rows], np.float32(rate(step)), np.float32(L2))
-            step += 1
-
-    yield "products alone", products_epoch
-    yield "plain NumPy", plain_epoch
+def present(device):
+    """The backends to measure: with "auto" every one that is there."""
+    if device != "auto":
+        return [resolve(device)]
+    try:
+        return [resolve("cpu"), resolve("gpu")]
+    except DeviceError as reason:
+        print(reason)
+        return [resolve("cpu")]
 
 
-def measure(functions, rounds):
-    """Seconds of every round; the contenders take turns. Round 0 warms up."""
-    seconds = {name: [] for name in functions}
-    for k in range(rounds + 1):
-        for name, function in functions.items():
-            began = time.perf_counter()
-            function()
-            if k > 0:
-                seconds[name].append(time.perf_counter() - began)
-    return seconds
+def wanted(case, only):
+    """Whether a case is asked for, by its name or the name's first word: "50-50" means that with batch norm too."""
+    return not only or case.name in only or case.name.split()[0] in only
 
 
-def main():
+def parse(arguments):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
+    parser.add_argument("--section", nargs="+", choices=SECTIONS, default=["networks"])
+    parser.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto",
+                        help="auto measures every backend that is there")
     parser.add_argument("--peers", action="store_true", help="PyTorch and JAX too, where they are installed")
-    parser.add_argument("--only", default="", help="one network, such as 50-50")
+    parser.add_argument("--only", nargs="+", default=[], metavar="CASE", help="such as 50-50, '50-50 BN', 8 or 128-128")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--n", type=int, default=45_000)
+    parser.add_argument("--few-rounds", action="store_true", help=f"allow fewer than {FEWEST_ROUNDS} rounds: a trial")
+    parser.add_argument("--n", type=int, default=45_000, help="examples")
     parser.add_argument("--inputs", type=int, default=3072)
-    parser.add_argument("--out", type=Path)
-    args = parser.parse_args()
-    rng = np.random.default_rng(0)
-    data = rng.integers(0, 256, (args.n, args.inputs), np.uint8)
-    labels = rng.integers(0, CLASSES, args.n)
-    backend, rows = resolve(args.device), []
-    print(f"{backend.description}; load average before {os.getloadavg()[0]:.2f}")
-    print(f"{'network':12} {'contender':22} {'median s':>9} {'spread':>15} {'us/step':>9} {'fastmlp / it':>13}")
-    for name, hidden in NETWORKS.items():
-        for batch_norm in (False, True) if args.only in ("", name) else ():
-            seconds = measure(dict(contenders(data, labels, hidden, batch_norm, backend, args.peers)), args.rounds)
-            medians = {who: statistics.median(times) for who, times in seconds.items()}
-            network = name + (" BN" if batch_norm else "")
-            for who, times in seconds.items():
-                print(f"{network:12} {who:22} {medians[who]:9.4f} {min(times):7.4f}-{max(times):.4f} "
-                      f"{medians[who] / -(-args.n // BATCH) * 1e6:9.1f} {medians['fastmlp'] / medians[who]:13.2f}",
-                      flush=True)
-                rows.append({"network": network, "contender": who, "seconds": times})
-    load = os.getloadavg()[0]
-    print(f"load average after {load:.2f}" + (": the machine was busy" if load > (os.cpu_count() or 1) else ""))
-    if args.out:
-        args.out.write_text(json.dumps({"machine": backend.description, "rows": rows}, indent=1))
+    parser.add_argument("--steps", type=int, help="so many steps of an epoch only")
+    parser.add_argument("--budget", type=float, metavar="SECONDS", help="what has not begun by then is skipped")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="for epoch.json, epoch.md and epoch.png")
+    args = parser.parse_args(arguments)
+    if args.rounds < (1 if args.few_rounds else FEWEST_ROUNDS):
+        parser.error(f"{args.rounds} rounds tell nothing of the spread: take at least {FEWEST_ROUNDS}")
+    if args.n < FEWEST_EXAMPLES or args.inputs < 1 or (args.steps is not None and args.steps < 1):
+        parser.error(f"--n {args.n} --inputs {args.inputs} --steps {args.steps}: at least "
+                     f"{FEWEST_EXAMPLES} examples, 1 input, 1 step")
+    known = [case for section in args.section for case in SECTIONS[section]]
+    if not any(wanted(case, args.only) for case in known):
+        parser.error(f"--only {' '.join(args.only)}: take some of {', '.join(case.name for case in known)}")
+    return args
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except FastMLPError as error:
+        sys.exit(f"epoch.py: {error}")

@@ -12,14 +12,12 @@ import numpy as np
 class PlainNetwork:
     """Parameters as lists of arrays; see `step`."""
 
-    def __init__(self, sizes, batch_norm, seed=0):
-        rng = np.random.default_rng(seed)
+    def __init__(self, weights, batch_norm):
         self.batch_norm = batch_norm
-        self.weights = [(rng.standard_normal((i, o)) * np.sqrt(2 / i)).astype(np.float32)
-                        for i, o in pairwise(sizes)]
-        self.biases = [np.zeros(o, np.float32) for o in sizes[1:]]
-        self.gammas = [np.ones(o, np.float32) for o in sizes[1:-1]]
-        self.betas = [np.zeros(o, np.float32) for o in sizes[1:-1]]
+        self.weights = weights
+        self.biases = [np.zeros(w.shape[1], np.float32) for w in weights]
+        self.gammas = [np.ones_like(b) for b in self.biases[:-1]]
+        self.betas = [np.zeros_like(b) for b in self.biases[:-1]]
 
     def step(self, x, one_hot, lr, l2):
         """One update on a standardised batch x (N, D) with one-hot labels (N, C)."""
@@ -54,20 +52,24 @@ class PlainNetwork:
 
 
 class ProductsOnly:
-    """The matrix products of a step and nothing else: no program can be faster without faster products."""
+    """The matrix products of a step and nothing else: no program can be faster without faster products.
 
-    def __init__(self, sizes, batch):
+    `place` puts a NumPy array where `matmul` computes: NumPy's, CuPy's or PyTorch's.
+    """
+
+    def __init__(self, sizes, batch, place, matmul):
         rng = np.random.default_rng(0)
-        self.weights = [rng.standard_normal(shape).astype(np.float32) for shape in pairwise(sizes)]
-        self.gradients = [np.empty_like(w) for w in self.weights]
-        self.values = [np.zeros((batch, size), np.float32) for size in sizes]
+        self.matmul = matmul
+        self.weights = [place(rng.standard_normal(shape, np.float32)) for shape in pairwise(sizes)]
+        self.gradients = [place(np.zeros(shape, np.float32)) for shape in pairwise(sizes)]
+        self.values = [place(rng.standard_normal((batch, size), np.float32)) for size in sizes]
+        self.slopes = [place(rng.standard_normal((batch, size), np.float32)) for size in sizes]
 
-    def step(self, x):
-        """Forward, weight-gradient and input-gradient products of one batch x (N, D)."""
-        self.values[0] = x
+    def step(self):
+        """Forward, weight-gradient and input-gradient products of one batch."""
         for k, w in enumerate(self.weights):
-            np.matmul(self.values[k], w, out=self.values[k + 1])
+            self.matmul(self.values[k], w, out=self.values[k + 1])
         for k in reversed(range(len(self.weights))):
-            np.matmul(self.values[k].T, self.values[k + 1], out=self.gradients[k])
+            self.matmul(self.values[k].T, self.slopes[k + 1], out=self.gradients[k])
             if k > 0:
-                np.matmul(self.values[k + 1], self.weights[k].T, out=self.values[k])
+                self.matmul(self.slopes[k + 1], self.weights[k].T, out=self.slopes[k])

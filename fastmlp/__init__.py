@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fastmlp.layout import NetworkSpec as NetworkSpec
     from fastmlp.model import load_model as load_model
     from fastmlp.network import Network as Network
-    from fastmlp.training import Trainer as Trainer
+    from fastmlp.trainer import Trainer as Trainer
     from fastmlp.training import train as train
 
 __version__ = "0.1.0"
@@ -28,7 +28,7 @@ _HOMES = {
     "MLPClassifier": "estimator",
     "Network": "network",
     "NetworkSpec": "layout",
-    "Trainer": "training",
+    "Trainer": "trainer",
     "check_gradients": "gradcheck",
     "load_dataset": "data",
     "load_model": "model",

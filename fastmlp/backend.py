@@ -7,24 +7,27 @@ Everything else receives a `Backend` and computes with its `xp` and `kernels`.
 from __future__ import annotations
 
 import functools
-import platform
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from fastmlp.cpu import blas_pools, cpu_model
 from fastmlp.errors import ConfigError, DeviceError
 from fastmlp.gpu import GpuReport, probe_gpu
 
 __all__ = [
-    "Backend", "GpuReport", "blas_pools", "blas_threads", "cpu_model", "host_array", "is_device_array", "probe_gpu",
-    "resolve",
+    "Backend", "GpuReport", "host_array", "is_device_array", "probe_gpu", "resolve",
 ]
+
+RECORDED_STEPS = 32         # one launch of a graph costs some ten microseconds, a step about as much
+CACHED_CHUNK = 4 << 20      # bytes: enough rows for the product, few enough for the cache
+DEVICE_CHUNK = 256 << 20    # enough rows that launches do not count
+UPLOAD_BYTES = 64 << 20     # at a time
 
 
 @dataclass(frozen=True)
@@ -62,13 +65,24 @@ class Backend:
     def asarray(self, host: npt.ArrayLike) -> Any:
         """An array of this backend with the content of a host array, of the same shape and type.
 
-        On the CPU an array is not copied: the result shares its memory.
+        On the CPU an array is not copied: the result shares its memory. On a GPU it is C-contiguous.
         """
-        return self.xp.asarray(host)
+        if self.name != "gpu":
+            return self.xp.asarray(host)
+        array = np.asarray(host, order="C")     # CuPy would keep another order, and the kernels read rows
+        with self.explaining_memory():
+            if array.nbytes <= UPLOAD_BYTES or len(array) < 2:
+                return self.xp.asarray(array)
+            # In slices, because CuPy copies by way of as much pinned memory, which it keeps.
+            result, rows = self.xp.empty(array.shape, array.dtype), max(1, UPLOAD_BYTES * len(array) // array.nbytes)
+            for start in range(0, len(array), rows):
+                result[start:start + rows] = self.xp.asarray(array[start:start + rows])
+            return result
 
     def zeros(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Any:
         """A new array of zeros of this backend, made where it lives."""
-        return self.xp.zeros(shape, dtype=dtype)
+        with self.explaining_memory():
+            return self.xp.zeros(shape, dtype=dtype)
 
     def to_host(self, array: Any) -> npt.NDArray[Any]:
         """The content of one of this backend's arrays as a NumPy array; waits until it is computed.
@@ -76,6 +90,73 @@ class Backend:
         On the CPU an array is not copied: the result shares its memory.
         """
         return np.asarray(host_array(array))
+
+    @property
+    def steps_at_once(self) -> int:
+        """Training steps that are worth recording together; 1 where nothing is recorded."""
+        return RECORDED_STEPS if self.name == "gpu" else 1
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Memory that an evaluation may use at a time."""
+        return DEVICE_CHUNK if self.name == "gpu" else CACHED_CHUNK
+
+    def free_bytes(self) -> int | None:
+        """Memory that is free on the device; None on the CPU, where the data are already."""
+        if self.name != "gpu":
+            return None
+        return int(self.xp.cuda.runtime.memGetInfo()[0] + self.xp.get_default_memory_pool().free_bytes())
+
+    def milestone(self) -> Callable[[], None]:
+        """A function that waits until everything that was started before this call is done."""
+        if self.name != "gpu":
+            return lambda: None
+        event = self.xp.cuda.Event(disable_timing=True)
+        event.record()
+        wait: Callable[[], None] = event.synchronize
+        return wait
+
+    @contextmanager
+    def explaining_memory(self) -> Iterator[None]:
+        """Turn the device's lack of memory into a sentence that says what was needed, what is free, and what helps.
+
+        Raises
+        ------
+        DeviceError
+            Memory ran out inside the with block.
+        """
+        if self.name != "gpu":
+            yield
+            return
+        try:
+            yield
+        except self.xp.cuda.memory.OutOfMemoryError as error:
+            self.xp.get_default_memory_pool().free_all_blocks()
+            free, whole = self.xp.cuda.runtime.memGetInfo()
+            raise DeviceError(
+                f"the GPU's memory does not suffice ({str(error).partition(' (')[0]}; {free:,} of {whole:,} bytes are "
+                f"free): train fewer members at once, choose a smaller --batch-size or --hidden, or leave the data on "
+                f"the host (--keep-data host, or Examples(keep='host'))") from error
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        """A function that does what `work` does, on the same memory, in one launch (a CUDA graph).
+
+        `work` is called once, and nothing of it is executed then. It must not make arrays, wait, or copy to the host;
+        the kernels that it uses must have run before, so that they are compiled. On the CPU it is `work` itself.
+        """
+        if self.name != "gpu":
+            return work
+        stream = _recording_stream(self.xp)
+        with stream:
+            stream.begin_capture()
+            try:
+                work()
+            except BaseException:
+                with suppress(Exception):                   # the recording is broken; what broke it is raised
+                    stream.end_capture()
+                raise
+            graph = stream.end_capture()
+        return lambda: graph.launch()                       # on the stream that is current then
 
     def synchronize(self) -> None:
         """Wait until everything that was started is done. On the CPU that is always so."""
@@ -99,13 +180,16 @@ class Backend:
                 )
 
 
-def resolve(device: str = "auto") -> Backend:
+def resolve(device: str = "auto", precision: str = "float32") -> Backend:
     """Choose where to compute.
 
     Parameters
     ----------
     device : {"auto", "cpu", "gpu"}, default "auto"
         "auto" takes the GPU where one is usable and the CPU elsewhere; `Backend.reason` then says why.
+    precision : {"float32", "tf32"}, default "float32"
+        "tf32" lets a GPU round the factors of large float32 products to 10 bits behind the point, for the sake of its
+        tensor cores. It is never chosen by itself.
 
     Returns
     -------
@@ -117,32 +201,52 @@ def resolve(device: str = "auto") -> Backend:
     DeviceError
         "gpu" was asked for and cannot be used; one sentence says what is missing and the way out.
     ConfigError
-        The device is none of the three.
+        The device is none of the three, or the precision neither of the two, or "tf32" was asked of a CPU.
 
     Examples
     --------
     >>> resolve("cpu").name
     'cpu'
     """
-    from fastmlp.kernels import bind
+    from fastmlp.kernels import PRECISIONS, bind
 
     if device not in ("auto", "cpu", "gpu"):
         raise ConfigError(f"device {device!r} is unknown; take 'auto', 'cpu' or 'gpu'")
+    if precision not in PRECISIONS:
+        raise ConfigError(f"precision {precision!r} is unknown; take {' or '.join(map(repr, PRECISIONS))}")
     reason = ""
     if device != "cpu":
         gpu = probe_gpu()
         if gpu.usable:
             import cupy
 
-            description = f"gpu: {gpu.device}, CuPy {gpu.cupy}, CUDA {gpu.cuda_runtime}"
+            description = f"gpu: {gpu.device}, CuPy {gpu.cupy}, CUDA {gpu.cuda_runtime}" + (
+                "" if precision == "float32" else f", {precision}")
             reason = f"{gpu.device} is usable" if device == "auto" else ""
-            return Backend("gpu", cupy, bind("gpu", cupy), description, reason)
+            return Backend("gpu", cupy, _gpu_kernels(cupy, precision), description, reason)
         if device == "gpu":
             raise DeviceError(f"device 'gpu' cannot be used: {gpu.problem}; {gpu.remedy}")
         reason = gpu.problem
+    if precision != "float32":
+        raise ConfigError(f"precision {precision!r} needs a GPU"
+                          + (f", and {reason}" if reason else "") + ": leave it out, the CPU computes in float32")
     threads = max((pool["num_threads"] for pool in blas_pools()), default=1)
     description = f"cpu: {cpu_model()}, NumPy {np.__version__}, {threads} BLAS thread{'s' if threads > 1 else ''}"
     return Backend("cpu", np, bind("cpu", np), description, reason)
+
+
+@functools.lru_cache(maxsize=4)
+def _recording_stream(cupy: Any) -> Any:
+    """One for all recordings: the default stream cannot be recorded."""
+    return cupy.cuda.Stream(non_blocking=True)
+
+
+@functools.lru_cache(maxsize=4)
+def _gpu_kernels(cupy: Any, precision: str) -> Any:
+    """Made once in a process: they hold compiled modules, cuBLAS's handle and its workspace."""
+    from fastmlp.kernels import bind
+
+    return bind("gpu", cupy, precision)
 
 
 def is_device_array(x: Any) -> bool:
@@ -153,56 +257,3 @@ def is_device_array(x: Any) -> bool:
 def host_array(x: Any) -> Any:
     """Bring a CuPy array to NumPy; anything else, lists and data frames too, is returned as it is."""
     return x.get() if is_device_array(x) else x
-
-
-def blas_pools() -> list[dict[str, Any]]:
-    """The BLAS libraries loaded so far, each with its threads, as `threadpoolctl.threadpool_info` describes them."""
-    from threadpoolctl import threadpool_info
-
-    return [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
-
-
-@contextmanager
-def blas_threads(limit: int | None) -> Iterator[None]:
-    """Limit the threads of every BLAS library in the process, and restore them on the way out.
-
-    NumPy's and SciPy's wheels each bring an OpenBLAS with threads of its own that spin while they wait for work;
-    limiting one of the two would leave the other in its way.
-
-    Parameters
-    ----------
-    limit : int or None
-        Threads of each library, at least 1; None leaves all as they are. Libraries loaded later are not limited.
-
-    Raises
-    ------
-    ConfigError
-        The limit is below 1.
-
-    Examples
-    --------
-    >>> with blas_threads(1):
-    ...     max(pool["num_threads"] for pool in blas_pools())
-    1
-    """
-    if limit is None:
-        yield
-        return
-    if limit < 1:
-        raise ConfigError(f"{limit} BLAS threads cannot compute; take 1 or more")
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(limit, user_api="blas"):
-        yield
-
-
-@functools.cache
-def cpu_model() -> str:
-    """The processor's name, as "AMD EPYC 9B45", or its architecture where the system does not tell."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass  # not Linux
-    return platform.processor() or platform.machine() or "unknown processor"

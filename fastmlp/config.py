@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fastmlp.errors import ConfigError
+from fastmlp.examples import KEEP
 from fastmlp.initializers import INITIALIZERS
+from fastmlp.kernels import PRECISIONS
 from fastmlp.kernels.activations import ACTIVATIONS
 from fastmlp.layout import LOSSES
 from fastmlp.options import check, count_or_fraction, flag, folder, number_ranges, option
@@ -98,6 +100,11 @@ class TrainOptions:
     device: str = option("auto", "where to compute; auto takes a GPU where one can be used", group=TRAINING,
                          choices=("auto", "cpu", "gpu"))
 
+    precision: str = option("float32", "of large float32 products on a GPU; tf32 rounds their factors to 10 bits for "
+                            "its tensor cores", group=TRAINING, choices=PRECISIONS)
+    keep_data: str = option("auto", "where a GPU finds the data: auto leaves on the host what takes more than half of "
+                            "its free memory, and streams it", group=TRAINING, choices=KEEP)
+
     out: Path | None = option(None, "folder for the results; a finished run is never overwritten (default: "
                               "runs/<date-time>)", folder, group=RESULTS, metavar="DIR")
     quiet: bool = option(False, "print nothing but errors", bool, group=RESULTS)
@@ -114,6 +121,8 @@ class TrainOptions:
                               f"leave it out")
         if self.lr_min > self.lr_max:
             raise ConfigError(f"--lr-min {self.lr_min} is above --lr-max {self.lr_max}: exchange them")
+        if self.precision != "float32" and self.dtype != "float32":
+            raise ConfigError(f"--precision {self.precision} is for --dtype float32, not {self.dtype}: leave it out")
         if self.momentum and self.optimizer != "sgd":
             raise ConfigError(f"--momentum {self.momentum} belongs to --optimizer sgd, not {self.optimizer}: "
                               f"leave it out")

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import fastmlp
-from fastmlp.backend import blas_pools, cpu_model, probe_gpu
+from fastmlp.cpu import blas_pools, cpu_model
+from fastmlp.gpu import probe_gpu
 
 _PACKAGES = ("numpy", "scipy", "scikit-learn", "matplotlib", "safetensors", "threadpoolctl", "tqdm",
              "pandas", "pyarrow", "pooch")
@@ -22,13 +23,15 @@ _VARIABLES = (
 )
 
 
-def report(*, gpu: bool = True) -> dict[str, Any]:
+def report(*, gpu: bool = True, folder: Path | None = None) -> dict[str, Any]:
     """Describe the machine and the installation.
 
     Parameters
     ----------
     gpu : bool, default True
         Whether to look for a GPU. A run on the CPU leaves it alone: looking starts CUDA, which takes time and memory.
+    folder : Path, optional
+        Whose commit to tell; the current one by default.
 
     Returns
     -------
@@ -36,7 +39,7 @@ def report(*, gpu: bool = True) -> dict[str, Any]:
         JSON types only: `python`, `platform`, `cpu`, `cores` (those this process may use), `packages` (versions, or
         "not installed"), `blas` (a list of those loaded: library, version, threads, and the file with its folder, which
         tells NumPy's from SciPy's), `variables` (those that are set and steer threads or choose GPUs), `git_commit` (of
-        the current folder, "-dirty" appended where files were changed, or None) and `gpu` (the fields of
+        the folder, "-dirty" appended where files were changed, or None) and `gpu` (the fields of
         `fastmlp.backend.GpuReport`, or None where it was not asked for).
 
     Examples
@@ -56,7 +59,7 @@ def report(*, gpu: bool = True) -> dict[str, Any]:
             for pool in blas_pools()
         ],
         "variables": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
-        "git_commit": _git_commit(),
+        "git_commit": _git_commit(folder),
         "gpu": dataclasses.asdict(probe_gpu()) if gpu else None,
     }
 
@@ -125,11 +128,11 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _git_commit() -> str | None:
-    """The commit of the current folder, "-dirty" appended where tracked files differ from it."""
+def _git_commit(folder: Path | None = None) -> str | None:
+    """The commit of a folder, the current one by default; "-dirty" appended where tracked files differ from it."""
     command = ["git", "--no-optional-locks", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True, cwd=folder)
     except (OSError, subprocess.SubprocessError):
         return None  # no git, not a repository, one without a commit, or one that git does not trust
     return answer.stdout.strip()

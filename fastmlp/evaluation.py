@@ -13,12 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastmlp.examples import Examples
+from fastmlp.examples import Batch, Examples
 from fastmlp.network import BATCH_NORM_EPS, Network
 
 Array = Any
-
-CHUNK_BYTES = 4 << 20   # of standardised input at a time: enough rows for the product, few enough for the cache
 
 
 @dataclass(frozen=True)
@@ -54,19 +52,19 @@ def folded_layers(network: Network) -> list[tuple[Array, Array]]:
     return layers
 
 
-def chunks_of_logits(network: Network, examples: Examples) -> Iterator[tuple[Array, Array, Array]]:
-    """Row numbers (n,), logits (M, n, C) and targets (n, C) of one chunk after the other; valid until the next."""
+def chunks_of_logits(network: Network, examples: Examples) -> Iterator[tuple[Array, Array, Batch]]:
+    """Row numbers (n,), logits (M, n, C) and the batch of one chunk after the other; valid until the next."""
     kernels, spec = network.kernels, network.spec
     layers = folded_layers(network)
-    rows_at_once = max(1, min(examples.n, CHUNK_BYTES // (network.dtype.itemsize * spec.n_inputs)))
-    x_buffer, target_buffer = examples.buffers(rows_at_once)
-    all_rows = network.backend.asarray(np.arange(examples.n))
-    for start in range(0, examples.n, rows_at_once):
-        rows = all_rows[start:min(start + rows_at_once, examples.n)]
+    widest = spec.n_inputs + 2 * network.members * sum(spec.sizes[1:])      # numbers in memory for each row
+    rows_at_once = max(1, min(examples.rows_at_once, network.backend.chunk_bytes // (network.dtype.itemsize * widest)))
+    lengths = [min(rows_at_once, examples.n - start) for start in range(0, examples.n, rows_at_once)]
+    batches = {n: examples.new_batch(n) for n in set(lengths)}
+    for rows in examples.deliver(np.arange(examples.n), lengths):
         n = rows.shape[0]
-        x, targets = x_buffer[:n, ...], target_buffer[:n, ...]
-        examples.read(rows, x, targets)
-        y = x[None, ...]                                                # (1, n, D)
+        batch = batches[n]
+        examples.read(rows, batch)
+        y = batch.x[None, ...]                                           # (1, n, D)
         for k, (w, b) in enumerate(layers):
             s = network.empty((w.shape[0], n, w.shape[2]))
             kernels.linear(y, w, b, s)
@@ -76,18 +74,23 @@ def chunks_of_logits(network: Network, examples: Examples) -> Iterator[tuple[Arr
             else:
                 y = s
             y = network.by_member(y)                                    # (M, n, H)
-        yield rows, y, targets
+        yield rows, y, batch
 
 
 def evaluate(network: Network, examples: Examples) -> Score:
     """Loss, cost and accuracy of every member on all examples; the device is read at the end only."""
+    with network.backend.explaining_memory():
+        return _evaluate(network, examples)
+
+
+def _evaluate(network: Network, examples: Examples) -> Score:
     read, xp = network.backend.to_host, network.backend.xp
     pieces = []                                                         # (M, 3): loss * share, correct, share
-    for rows, logits, targets in chunks_of_logits(network, examples):
+    for rows, logits, batch in chunks_of_logits(network, examples):
         loss, correct = network.empty((network.members,)), network.empty((network.members,))
         counts = examples.counts(rows)
         share = xp.sum(counts)
-        network.loss(logits, targets, examples.weights(rows), loss, network.empty(logits.shape))
+        network.loss(logits, batch.targets, batch.weights, loss, network.empty(logits.shape))
         network.kernels.count_correct(logits, xp.take(examples.labels, rows, axis=0), counts, correct)
         pieces.append(xp.stack([loss * share, correct, xp.ones_like(loss) * share], axis=-1))
     loss, correct, share = read(xp.stack(pieces)).astype(np.float64).sum(axis=0).T      # (M,) each
@@ -100,9 +103,10 @@ def predict_logits(network: Network, examples: Examples) -> npt.NDArray[Any]:
     """Logits of every member for all examples, (M, n, C), on the host."""
     logits = np.empty((network.members, examples.n, network.spec.n_classes), network.dtype)
     start = 0
-    for rows, chunk, _ in chunks_of_logits(network, examples):
-        logits[:, start:start + rows.shape[0]] = network.backend.to_host(chunk)
-        start += rows.shape[0]
+    with network.backend.explaining_memory():
+        for rows, chunk, _ in chunks_of_logits(network, examples):
+            logits[:, start:start + rows.shape[0]] = network.backend.to_host(chunk)
+            start += rows.shape[0]
     return logits
 
 

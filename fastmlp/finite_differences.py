@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastmlp.backend import blas_threads
+from fastmlp.cpu import blas_threads
 from fastmlp.kernels.activations import ACTIVATIONS
 from fastmlp.network import Network
 

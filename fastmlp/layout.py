@@ -157,7 +157,7 @@ class Layout:
     ----------
     size : int
         Numbers in the buffer.
-    blocks : list of Block
+    blocks : tuple of Block
         What updates run over: two blocks for one network, one a tensor for a population.
     """
 
@@ -170,7 +170,7 @@ class Layout:
             self._start[tensor.name] = place
             place += members * tensor.size
         self.size = place
-        self.blocks = list(self._make_blocks())
+        self.blocks = tuple(self._make_blocks())
 
     def _make_blocks(self) -> Iterator[Block]:
         if self.members == 1:

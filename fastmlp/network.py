@@ -181,14 +181,19 @@ class Network:
 
     # ------------------------------------------------------------------------------------------------ one batch
 
-    def _activities_for(self, x: Array) -> list[Activity]:
-        """The buffers for batches of this size, made once; their first input is x (N, D)."""
-        n = x.shape[0]
-        if n not in self._activities:
+    def reserve(self, n: int) -> list[Activity]:
+        """The buffers for batches of n examples; those of the two sizes that were last used are kept."""
+        activities = self._activities.pop(n, None)
+        if activities is None:
             while len(self._activities) >= 2:                           # full batches and the smaller last one
                 self._activities.pop(next(iter(self._activities)))
-            self._activities[n] = self._make_activities(n)
-        activities = self._activities[n]
+            activities = self._make_activities(n)
+        self._activities[n] = activities                                # the last used one is last
+        return activities
+
+    def _activities_for(self, x: Array) -> list[Activity]:
+        """The buffers for the batch x (N, D), which becomes their first input."""
+        activities = self.reserve(x.shape[0])
         activities[0].x = x[None, ...]                                  # (1, N, D)
         return activities
 
@@ -223,14 +228,15 @@ class Network:
         x (N, D), weights (N,) of the examples in those statistics, which sum to 1.
         """
         activities = self._activities_for(x)
-        kind = self.spec.activation
+        kernels, kind = self.kernels, self.spec.activation
         for layer, a in zip(self.layers, activities, strict=True):
-            self.kernels.linear(a.x, layer.w, layer.b, a.s)
             if layer.gamma is not None:
-                self.kernels.batch_norm_activation(a.s, weights, layer.gamma, layer.beta, a.mean, a.var, a.inv_std,
-                                                   a.y, kind=kind, eps=BATCH_NORM_EPS)
+                kernels.linear_batch_norm_activation(a.x, layer.w, a.s, weights, layer.gamma, layer.beta, a.mean, a.var,
+                                                     a.inv_std, a.y, kind=kind, eps=BATCH_NORM_EPS)
             elif a.y is not a.s:
-                self.kernels.activation(a.s, a.y, kind=kind)
+                kernels.linear_activation(a.x, layer.w, layer.b, a.s, a.y, kind=kind)
+            else:
+                kernels.linear(a.x, layer.w, layer.b, a.s)
         return activities
 
     def loss(self, logits: Array, targets: Array, weights: Array, loss: Array, glogits: Array) -> None:
@@ -261,15 +267,22 @@ class Network:
         activities = self.forward(x, weights)
         top = activities[-1]
         self.loss(self.by_member(top.y), targets, weights, loss, self.by_member(top.gy))
-        kind = self.spec.activation
-        for layer, a in zip(reversed(self.layers), reversed(activities), strict=True):
-            if layer.gamma is not None:
-                self.kernels.batch_norm_activation_backward(
-                    a.gy, a.s, a.y, weights, layer.gamma, layer.beta, a.mean, a.inv_std, a.gs, layer.ggamma,
-                    layer.gbeta, kind=kind)
-            elif a.gy is not a.gs:
-                self.kernels.activation_backward(a.gy, a.s, a.y, a.gs, kind=kind)
-            self.kernels.linear_backward(a.gs, a.x, layer.w, layer.gw, layer.gb, a.gx)
+        self._backward(activities, weights)
+
+    def _backward(self, activities: list[Activity], weights: Array) -> None:
+        """From the gradient with respect to the logits, each layer's and that of the layer below."""
+        kernels, kind = self.kernels, self.spec.activation
+        for k in range(self.spec.n_layers - 1, 0, -1):
+            layer, a, below, under = self.layers[k], activities[k], self.layers[k - 1], activities[k - 1]
+            through = (a.gs, a.x, layer.w, layer.gw, layer.gb, a.gx, under.s, under.y, under.gy)
+            if below.gamma is not None:
+                kernels.linear_backward_batch_norm_activation_backward(
+                    *through, weights, below.gamma, below.beta, under.mean, under.inv_std, under.gs, below.ggamma,
+                    below.gbeta, kind=kind)
+            else:
+                kernels.linear_backward_activation_backward(*through, under.gs, kind=kind)
+        layer, a = self.layers[0], activities[0]
+        kernels.linear_backward(a.gs, a.x, layer.w, layer.gw, layer.gb, None)
 
     def update_running(self, decay: float) -> None:
         """Fold the last batch's statistics into the running ones; the first batch's become them."""

@@ -1,13 +1,17 @@
 """Optimizers: how gradients move parameters. They own no parameters, only their own state, in flat arrays.
 
-`update(network, lr)` reads `network.gradients` and writes `network.parameters`, block by block (see `layout.Block`);
-the learning rate comes as an argument, one number a member.
+`update(network, lr, constants)` reads `network.gradients` and writes `network.parameters`. What changes from step to
+step comes as arguments, in arrays: the learning rate, one number a member, and what else an optimizer computes from the
+step's number (`constants`). So an update is the same work every time and can be recorded.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 from fastmlp.network import Network
 
@@ -18,9 +22,16 @@ class Optimizer(Protocol):
     """What a training needs of an optimizer."""
 
     state: dict[str, Array]
+    step: int       # updates made so far
 
-    def update(self, network: Network, lr: Array) -> None:
-        """Move the network's parameters by its gradients at the rates `lr` (M,)."""
+    def prepare(self, network: Network) -> None:
+        """Make the state's arrays, if they are not there."""
+
+    def constants(self, n: int) -> npt.NDArray[np.float64]:
+        """What each of the next n updates needs next to its rates: (n, any)."""
+
+    def update(self, network: Network, lr: Array, constants: Array) -> None:
+        """Move the network's parameters by its gradients at the rates `lr` (M,), with its row of `constants`."""
 
 
 def snapshot(optimizer: Optimizer) -> dict[str, Any]:
@@ -29,8 +40,10 @@ def snapshot(optimizer: Optimizer) -> dict[str, Any]:
 
 
 def restore(optimizer: Optimizer, saved: dict[str, Any]) -> None:
-    """Bring an optimizer back to its `snapshot`."""
-    vars(optimizer).update(saved, state={name: array + 0.0 for name, array in saved["state"].items()})
+    """Bring an optimizer back to its `snapshot`; its arrays stay the same ones, as recorded steps know them."""
+    for name, array in saved["state"].items():
+        optimizer.state[name][...] = array
+    vars(optimizer).update({name: value for name, value in saved.items() if name != "state"})
 
 
 @dataclass
@@ -44,24 +57,31 @@ class SGD:
     nesterov : bool, default False
         Look ahead along the velocity.
     state : dict
-        `velocity`, a flat array like the network's parameters; made at the first update with momentum.
+        `velocity`, where there is momentum: a flat array like the network's parameters.
+    step : int
+        Updates made so far.
     """
 
     momentum: float = 0.0
     nesterov: bool = False
     state: dict[str, Array] = field(default_factory=dict)
+    step: int = 0
 
-    def update(self, network: Network, lr: Array) -> None:
-        """Move the network's parameters by its gradients at the rates `lr` (M,)."""
+    def prepare(self, network: Network) -> None:
+        """Make the velocity, where there is momentum."""
         if self.momentum and not self.state:
             self.state["velocity"] = network.zeros_like_parameters()
-        velocity = self.state.get("velocity")
-        for block in network.layout.blocks:
-            network.kernels.sgd(
-                block.view(network.gradients), block.spread(lr), block.penalty(network.l2),
-                None if velocity is None else block.view(velocity), block.view(network.parameters),
-                momentum=self.momentum, nesterov=self.nesterov,
-            )
+
+    def constants(self, n: int) -> npt.NDArray[np.float64]:
+        """None: (n, 0)."""
+        return np.empty((n, 0))
+
+    def update(self, network: Network, lr: Array, constants: Array) -> None:    # noqa: ARG002 - nothing is in them
+        """Move the network's parameters by its gradients at the rates `lr` (M,)."""
+        network.kernels.sgd(
+            network.gradients, lr, network.l2, self.state.get("velocity"), network.parameters,
+            blocks=network.layout.blocks, momentum=self.momentum, nesterov=self.nesterov,
+        )
 
 
 @dataclass
@@ -89,14 +109,20 @@ class Adam:
     state: dict[str, Array] = field(default_factory=dict)
     step: int = 0
 
-    def update(self, network: Network, lr: Array) -> None:
-        """Move the network's parameters by its gradients at the rates `lr` (M,)."""
+    def prepare(self, network: Network) -> None:
+        """Make the moments."""
         if not self.state:
             self.state = {name: network.zeros_like_parameters() for name in ("first", "second")}
-        self.step += 1
-        for block in network.layout.blocks:
-            network.kernels.adam(
-                block.view(network.gradients), block.spread(lr), block.penalty(network.l2),
-                block.view(self.state["first"]), block.view(self.state["second"]), block.view(network.parameters),
-                step=self.step, beta1=self.beta1, beta2=self.beta2, eps=self.eps, decoupled=self.decoupled,
-            )
+
+    def constants(self, n: int) -> npt.NDArray[np.float64]:
+        """Corrections of the moments' start at zero, 1 - beta^t with t from 1 on: (n, 2)."""
+        t = np.arange(self.step + 1, self.step + n + 1, dtype=np.float64)[:, None]      # (n, 1)
+        return 1.0 - np.array([self.beta1, self.beta2]) ** t
+
+    def update(self, network: Network, lr: Array, constants: Array) -> None:
+        """Move the network's parameters by its gradients at the rates `lr` (M,) with the step's corrections (2,)."""
+        network.kernels.adam(
+            network.gradients, lr, network.l2, constants, self.state["first"], self.state["second"],
+            network.parameters, blocks=network.layout.blocks, beta1=self.beta1, beta2=self.beta2, eps=self.eps,
+            decoupled=self.decoupled,
+        )

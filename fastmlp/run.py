@@ -34,7 +34,8 @@ from fastmlp.network import Network
 from fastmlp.optimizers import SGD, Adam, Optimizer
 from fastmlp.options import plain
 from fastmlp.progress import make_progress
-from fastmlp.training import Trainer, check_batches, train
+from fastmlp.trainer import Trainer, check_batches
+from fastmlp.training import train
 
 HISTORY_COLUMNS = ("step", "epoch", "lr", "train_loss", "train_cost", "train_accuracy",
                    "val_loss", "val_cost", "val_accuracy")
@@ -87,7 +88,7 @@ def run_training(options: TrainOptions, say: Callable[[str], None] = print) -> t
     """
     if options.quiet:
         say = _say_nothing
-    backend = resolve(options.device)
+    backend = resolve(options.device, options.precision)
     data = load_dataset(
         options.data, data_dir=options.data_dir, target=options.target, train_batches=options.train_batches,
         validation_batches=options.validation_batches, validation=options.validation, test=options.test,
@@ -102,7 +103,8 @@ def run_training(options: TrainOptions, say: Callable[[str], None] = print) -> t
         _write_circumstances(folder, options, data, backend)
         say(f"device {backend.description}" + (f" (auto: {backend.reason})" if backend.reason else ""))
         say(f"data   {data.name}: {n_train} to train, {len(data.y_val)} to validate, {len(data.y_test)} to test, "
-            f"{data.x_train.shape[1]} inputs, {len(data.classes)} classes")
+            f"{data.x_train.shape[1]} inputs, {len(data.classes)} classes"
+            + (", streamed from the host" if parts["train"].streams else ""))
         say(f"model  {_shape(model)}: {model.network.spec.n_parameters} parameters")
         status, began = "finished", time.perf_counter()
         try:
@@ -136,7 +138,7 @@ def prepare(options: TrainOptions, data: Dataset, backend: Backend) -> tuple[Tra
     """Network, device-resident data and trainer for one run; parts without rows are left out."""
     standardizer = Standardizer.fit(data.x_train, options.standardize)      # type: ignore[arg-type]
     parts = {
-        name: Examples(x, y, len(data.classes), standardizer, backend, options.dtype)
+        name: Examples(x, y, len(data.classes), standardizer, backend, options.dtype, keep=options.keep_data)
         for name, x, y in (("train", data.x_train, data.y_train), ("val", data.x_val, data.y_val),
                            ("test", data.x_test, data.y_test)) if len(y)
     }

@@ -10,7 +10,7 @@ from fastmlp.examples import Examples
 from fastmlp.layout import NetworkSpec
 from fastmlp.network import Network
 from fastmlp.optimizers import SGD
-from fastmlp.training import Trainer
+from fastmlp.trainer import Trainer
 
 
 @pytest.fixture(scope="session")

@@ -224,6 +224,23 @@ def test_an_unknown_device_is_refused():
         backend.resolve("cuda")
 
 
+def test_tf32_is_taken_only_where_it_is_asked_for_and_only_by_a_gpu(machine):
+    assert backend.resolve("gpu", "tf32").description.endswith(", CUDA 13.2, tf32")
+    with pytest.raises(ConfigError, match="precision 'tf32' needs a GPU: leave it out, the CPU computes in float32"):
+        backend.resolve("cpu", "tf32")
+    with pytest.raises(ConfigError, match="precision 'half' is unknown; take 'float32' or 'tf32'"):
+        backend.resolve("cpu", "half")
+    machine.cuda.runtime.driverGetVersion = lambda: 0
+    backend.probe_gpu.cache_clear()
+    with pytest.raises(ConfigError, match="precision 'tf32' needs a GPU, and no NVIDIA driver is loaded: leave it out"):
+        backend.resolve("auto", "tf32")
+
+
+def test_the_kernels_of_a_gpu_are_made_once_for_each_precision(machine):
+    assert backend.resolve("gpu").kernels is backend.resolve("gpu").kernels
+    assert backend.resolve("gpu", "tf32").kernels is not backend.resolve("gpu").kernels
+
+
 def test_arrays_go_to_the_device_and_come_back(machine):
     gpu = backend.resolve("gpu")
     x = gpu.asarray([[1.0, 2.0]])
@@ -265,33 +282,6 @@ def test_users_cupy_arrays_are_recognised_and_everything_else_is_left_alone(mach
 def test_without_a_loaded_cupy_nothing_is_a_device_array(monkeypatch, loaded):
     monkeypatch.setitem(sys.modules, "cupy", loaded)
     assert not backend.is_device_array(DeviceArray([1]))
-
-
-def test_blas_threads_limits_all_libraries_and_restores_them():
-    pytest.importorskip("scipy.linalg")  # brings a second BLAS with its own threads
-
-    def threads():
-        return [pool["num_threads"] for pool in backend.blas_pools()]
-
-    before = threads()
-    with backend.blas_threads(2):
-        outer = threads()
-        with backend.blas_threads(1):
-            assert set(threads()) == {1}
-        assert threads() == outer
-        with backend.blas_threads(None):
-            assert threads() == outer
-    with pytest.raises(KeyError), backend.blas_threads(1):
-        raise KeyError
-    assert threads() == before
-
-
-def test_blas_threads_takes_effect_inside_the_with_block_only():
-    before = backend.blas_pools()
-    backend.blas_threads(1)  # made but not entered
-    with pytest.raises(ConfigError, match="0 BLAS threads"), backend.blas_threads(0):
-        pass
-    assert backend.blas_pools() == before
 
 
 def test_the_import_brings_in_nothing_heavy():

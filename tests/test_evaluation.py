@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tolerances import assert_close
 
-from fastmlp import evaluation
+from fastmlp.backend import Backend
 from fastmlp.evaluation import evaluate, folded_layers, predict_logits, softmax
 from fastmlp.network import BATCH_NORM_EPS
 
@@ -74,11 +74,16 @@ def test_folding_leaves_the_network_as_it_is(trained):
         assert np.array_equal(old, now)
 
 
+def set_rows_at_once(monkeypatch, network, rows):
+    bytes_a_row = 8 * (network.spec.n_inputs + 2 * network.members * sum(network.spec.sizes[1:]))
+    monkeypatch.setattr(Backend, "chunk_bytes", rows * bytes_a_row)
+
+
 @pytest.mark.parametrize("rows_at_once", [1, 7, 59, 60, 1000])
 def test_the_size_of_the_chunks_does_not_matter(trained, monkeypatch, rows_at_once):
     network, examples = trained()
     expected, logits = evaluate(network, examples), predict_logits(network, examples)
-    monkeypatch.setattr(evaluation, "CHUNK_BYTES", rows_at_once * 8 * 7)
+    set_rows_at_once(monkeypatch, network, rows_at_once)
     got = evaluate(network, examples)
     for name in ("loss", "cost", "accuracy"):
         assert_close(getattr(got, name), getattr(expected, name), 1e-13)
@@ -88,7 +93,7 @@ def test_the_size_of_the_chunks_does_not_matter(trained, monkeypatch, rows_at_on
 def test_the_loss_is_weighted_as_in_training(trained, make_examples, monkeypatch):
     network, examples = trained()
     counts = np.arange(60) % 3
-    monkeypatch.setattr(evaluation, "CHUNK_BYTES", 25 * 8 * 7)          # chunks of unequal weight
+    set_rows_at_once(monkeypatch, network, 25)                          # chunks of unequal weight
     weighted = evaluate(network, make_examples(sample_weight=counts))
     p = softmax(predict_logits(network, examples))
     for k in range(3):

@@ -12,9 +12,10 @@ from fastmlp.network import Network
 
 
 def read(examples, rows):
-    x, targets = examples.buffers(len(rows))
-    examples.read(np.asarray(rows), x, targets)
-    return x, targets
+    """Inputs, targets and weights of a batch."""
+    batch = examples.new_batch(len(rows))
+    examples.read(np.asarray(rows), batch)
+    return batch.x, batch.targets, batch.weights
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -24,7 +25,7 @@ def test_bytes_are_kept_as_bytes_and_standardised_as_a_batch_is_read(cpu, how, d
     standardizer = Standardizer.fit(images, how)
     examples = Examples(images, np.arange(12) % 3, 3, standardizer, cpu, dtype)
     assert examples.data.dtype == np.uint8
-    x, _ = read(examples, [3, 3, 11, 0])
+    x, *_ = read(examples, [3, 3, 11, 0])
     assert x.dtype == dtype
     assert_close(x, standardizer.apply(images, "float64")[[3, 3, 11, 0]], {"float32": 1e-5, "float64": 1e-13}[dtype])
 
@@ -35,23 +36,23 @@ def test_other_data_are_standardised_once_and_kept_in_the_networks_dtype(cpu, so
     standardizer = Standardizer.fit(data, "feature")
     examples = Examples(data, np.arange(12) % 3, 3, standardizer, cpu, "float32")
     assert examples.data.dtype == np.float32
-    x, _ = read(examples, range(12))
+    x, *_ = read(examples, range(12))
     assert np.array_equal(x, standardizer.apply(data, "float32"))
 
 
 def test_targets_are_one_hot_labels(make_examples):
     examples = make_examples(n=9)
-    _, targets = read(examples, [8, 0, 5])
+    _, targets, _ = read(examples, [8, 0, 5])
     assert targets.tolist() == np.eye(4)[[0, 0, 1]].tolist()
 
 
 def test_weights_of_a_batch_sum_to_one(make_examples):
     rows = np.array([0, 1, 5])
-    assert_close(make_examples(n=6).weights(rows), [1 / 3] * 3, 1e-15)
+    assert_close(read(make_examples(n=6), rows)[2], [1 / 3] * 3, 1e-15)
     weighted = make_examples(n=6, sample_weight=[1, 3, 0, 0, 0, 4])
-    assert_close(weighted.weights(rows), [1 / 8, 3 / 8, 4 / 8], 1e-15)
+    assert_close(read(weighted, rows)[2], [1 / 8, 3 / 8, 4 / 8], 1e-15)
     assert_close(weighted.counts(rows) / weighted.counts(rows)[0], [1, 3, 4], 1e-15)
-    assert weighted.weights(np.array([2, 3])).tolist() == [0.0, 0.0]    # and not 0 / 0
+    assert read(weighted, [2, 3])[2].tolist() == [0.0, 0.0]    # and not 0 / 0
     assert make_examples(n=6).counts(rows).tolist() == [1.0, 1.0, 1.0]
 
 
@@ -60,8 +61,8 @@ def test_only_the_ratios_of_sample_weights_count(make_examples, scale):
     weights = np.array([1.0, 3.0, 0.5, 2.0, 1.0, 4.0])
     for dtype in ("float32", "float64"):
         some, others = (make_examples(n=6, dtype=dtype, sample_weight=w) for w in (weights, scale * weights))
-        assert_close(some.weights(np.arange(6)), others.weights(np.arange(6)), 1e-6)
-        assert some.weights(np.arange(6)).sum() == pytest.approx(1.0)
+        assert_close(read(some, range(6))[2], read(others, range(6))[2], 1e-6)
+        assert read(some, range(6))[2].sum() == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("labels", [[0, 1, -1], [0, 1, 4], [0, 1], [[0], [1], [2]]])
@@ -87,8 +88,8 @@ def test_a_whole_weight_counts_as_that_many_examples(cpu, batch_norm):
                      Examples(np.repeat(x, counts, axis=0), np.repeat(labels, counts), 3, plain, cpu, "float64")):
         network = Network(NetworkSpec(5, (4, 3), 3, batch_norm), cpu, dtype="float64")
         network.initialize([1])
-        rows, loss = np.arange(examples.n), np.empty(1)
-        network.loss_and_gradient(*read(examples, rows), examples.weights(rows), loss)
+        loss = np.empty(1)
+        network.loss_and_gradient(*read(examples, range(examples.n)), loss)
         results.append((loss, network.gradients, network.statistics))
     for weighted, repeated in zip(*results, strict=True):
         assert_close(weighted, repeated, 1e-14)

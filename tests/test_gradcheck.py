@@ -16,6 +16,8 @@ from fastmlp.kernels.activations import ACTIVATIONS, Activation
 from fastmlp.layout import Block, NetworkSpec
 from fastmlp.network import Network
 
+pytestmark = pytest.mark.L0
+
 SMALL = NetworkSpec(6, (5, 4), 3)
 
 

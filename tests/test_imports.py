@@ -15,11 +15,11 @@ HEAVY = ("cupy", "matplotlib", "pandas", "sklearn", "torch")
 
 #: From the ground floor up; a room imports only from rooms before it. Every other module lies above them.
 GROUND_FLOORS = [
-    "errors", "files", "seeds", "kernels.activations", "kernels.reference", "kernels.numpy_inplace",
-    "kernels.cupy_fused", "kernels", "gpu",
+    "errors", "files", "seeds", "kernels.activations", "kernels.reference", "kernels.chains", "kernels.numpy_inplace",
+    "kernels.cuda_modules", "kernels.cublas", "kernels.cupy_fused", "kernels", "gpu", "cpu",
     "backend",
     "initializers", "schedules", "layout", "data.validate", "data.standardize", "network", "examples", "optimizers",
-    "evaluation", "history", "progress", "training",
+    "evaluation", "history", "progress", "recording", "trainer", "training",
 ]
 
 

@@ -37,7 +37,7 @@ def test_a_step_without_batch_norm_by_hand(cpu):
     assert_close(gradients["b0"][0], [-ln3 / 4, 0], CLOSE)
     # penalty = 0.25 * (1 + 1 + 0 + 1 + ln3^2 + 25 + 49); its gradient is 0.5 w, for weights only
     assert_close(network.penalty(), [0.25 * (77 + ln3**2)], CLOSE)
-    SGD().update(network, np.array([0.4]))
+    SGD().update(network, np.array([0.4]), np.empty(0))
     views = network.views()
     assert_close(views["w1"][0], [[ln3 - 0.4 * (-0.25 + 0.5 * ln3), -0.1], [5 - 0.4 * 2.5, 7 - 0.4 * 3.5]], CLOSE)
     assert_close(views["b1"][0], [0.1, -0.1], CLOSE)
@@ -96,8 +96,9 @@ def test_forward_and_backward_change_neither_parameters_nor_running_statistics_n
     trainer = make_trainer()
     network, examples = trainer.network, trainer.examples
     trainer.run_epoch()
-    x, targets = examples.buffers(10)
-    examples.read(np.arange(10), x, targets)
+    batch = examples.new_batch(10)
+    examples.read(np.arange(10), batch)
+    x, targets = batch.x, batch.targets
     before = [array.copy() for array in (network.parameters, network.running, x, targets)]
     network.gradients[...] = np.nan                     # written, not added to
     network.loss_and_gradient(x, targets, np.full(10, 0.1), np.empty(1))
@@ -141,7 +142,7 @@ def test_the_gradient_of_the_input_is_never_computed(make_trainer):
     for hidden in ((), (6, 5)):
         trainer = make_trainer(hidden, batch_norm=bool(hidden))
         trainer.run_epoch(1)
-        activities = trainer.network.forward(trainer._x, np.full(20, 1 / 20))
+        activities = trainer.network.reserve(20)
         assert [a.gx is None for a in activities] == [True] + [False] * len(hidden)
 
 
@@ -169,9 +170,8 @@ def test_networks_that_cannot_be_are_refused(cpu, details):
 def test_buffers_of_many_batch_sizes_are_not_kept(make_trainer):
     trainer = make_trainer()
     for n in range(2, 15):
-        x, targets = trainer.examples.buffers(n)
-        trainer.examples.read(np.arange(n), x, targets)
-        trainer.network.loss_and_gradient(x, targets, np.full(n, 1 / n), np.empty(1))
+        batch = trainer.examples.new_batch(n)
+        trainer.network.loss_and_gradient(batch.x, batch.targets, batch.weights, np.empty(1))
     assert len(trainer.network._activities) <= 2
 
 

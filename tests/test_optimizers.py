@@ -6,7 +6,7 @@ from tolerances import assert_close
 
 from fastmlp.layout import NetworkSpec
 from fastmlp.network import Network
-from fastmlp.optimizers import SGD, Adam
+from fastmlp.optimizers import SGD, Adam, restore, snapshot
 
 
 def bare_sgd(p, g, lr, weight_decay, state, step, momentum, nesterov):
@@ -45,6 +45,7 @@ def test_five_updates_equal_the_formula(cpu, name, members, batch_norm):
     network.parameters[...] = rng.normal(size=network.layout.size)
     expected = {name: view.copy() for name, view in network.views().items()}
     states = {(name, k): {} for name in expected for k in range(members)}
+    optimizer.prepare(network)
     for step in range(1, 6):
         gradients = rng.normal(size=network.layout.size)
         network.gradients[...] = gradients
@@ -53,7 +54,8 @@ def test_five_updates_equal_the_formula(cpu, name, members, batch_norm):
             decay = 2.0 * l2 if tensor.startswith("w") else np.zeros(members)
             for k in range(members):
                 expected[tensor][k] = bare(expected[tensor][k], view[k], lr[k], decay[k], states[tensor, k], step)
-        optimizer.update(network, lr)
+        optimizer.update(network, lr, optimizer.constants(1)[0])
+        optimizer.step += 1
     for tensor, view in network.views().items():
         assert_close(view, expected[tensor], 1e-13, tensor)
 
@@ -64,7 +66,9 @@ def test_a_rate_of_zero_moves_nothing(cpu, name):
     network.initialize([0])
     network.gradients[...] = 1.0
     before = network.parameters.copy()
-    OPTIMIZERS[name][0]().update(network, np.zeros(1, np.float32))
+    optimizer = OPTIMIZERS[name][0]()
+    optimizer.prepare(network)
+    optimizer.update(network, np.zeros(1, np.float32), optimizer.constants(1)[0].astype(np.float32))
     assert np.array_equal(network.parameters, before)
 
 
@@ -72,6 +76,30 @@ def test_state_is_made_only_where_it_is_needed(cpu):
     network = Network(NetworkSpec(4, (3,), 2), cpu)
     for name, keys in (("sgd", set()), ("momentum", {"velocity"}), ("adamw", {"first", "second"})):
         optimizer = OPTIMIZERS[name][0]()
-        optimizer.update(network, np.zeros(1, np.float32))
+        optimizer.prepare(network)
         assert set(optimizer.state) == keys
         assert all(value.shape == network.parameters.shape for value in optimizer.state.values())
+
+
+def test_constants_of_many_updates_are_those_of_one_after_the_other():
+    together, single = Adam(0.8, 0.95), Adam(0.8, 0.95)
+    expected = together.constants(4)
+    for row in expected:
+        assert_close(single.constants(1)[0], row, 1e-15)
+        single.step += 1
+
+
+@pytest.mark.parametrize("name", ["momentum", "adamw"])
+def test_going_back_to_a_snapshot_keeps_the_arrays_that_recorded_steps_know(cpu, name):
+    network = Network(NetworkSpec(4, (3,), 2), cpu)
+    optimizer = OPTIMIZERS[name][0]()
+    optimizer.prepare(network)
+    saved, arrays = snapshot(optimizer), dict(optimizer.state)
+    for array in arrays.values():
+        array += 1.0
+    optimizer.step = 7
+    restore(optimizer, saved)
+    assert optimizer.step == 0
+    for key, array in optimizer.state.items():
+        assert array is arrays[key]
+        assert not array.any()

@@ -82,6 +82,11 @@ def test_toml_reads_the_names_of_the_flags_in_either_spelling(tmp_path):
     assert (options.train_batches, options.data_dir, options.validation) == ((1, 2, 3), Path("somewhere"), 0.25)
 
 
+def test_a_precision_that_the_dtype_does_not_have_is_refused():
+    with pytest.raises(ConfigError, match="--precision tf32 is for --dtype float32, not float64: leave it out"):
+        TrainOptions(precision="tf32", dtype="float64")
+
+
 @pytest.mark.parametrize(("text", "words"), [
     ("hiden = [50]", ["hiden", "unknown"]),
     ("l2 = 'much'", ["l2", "much", "number"]),

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastmlp.backend import blas_threads
 from fastmlp.cli import main
+from fastmlp.cpu import blas_threads
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = {"config.json", "environment.json", "history.csv", "result.json", "model.safetensors", "curves.png"}

@@ -11,7 +11,8 @@ from fastmlp.backend import Backend
 from fastmlp.errors import ConfigError, DivergenceError
 from fastmlp.history import History
 from fastmlp.optimizers import SGD, Adam
-from fastmlp.training import check_batches, train
+from fastmlp.trainer import check_batches
+from fastmlp.training import train
 
 # ------------------------------------------------------------------------------------------------ what is learned
 
@@ -165,8 +166,8 @@ class Interrupting(SGD):
         super().__init__(momentum=0.9)
         self.at, self.updates = at, itertools.count(1)
 
-    def update(self, network, lr):
-        super().update(network, lr)
+    def update(self, network, lr, constants):
+        super().update(network, lr, constants)
         if next(self.updates) == self.at:
             network.parameters[:5] = np.nan
             self.state["velocity"][:5] = np.nan

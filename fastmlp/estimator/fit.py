@@ -30,7 +30,7 @@ from fastmlp.network import Network
 from fastmlp.optimizers import Optimizer
 from fastmlp.progress import Progress, make_progress
 from fastmlp.seeds import Stream, generator
-from fastmlp.training import EpochReport, Trainer
+from fastmlp.trainer import EpochReport, Trainer
 
 INTERRUPTED = "Training interrupted by user."
 
@@ -104,7 +104,7 @@ class Learner:
         optimizer: Any = make_optimizer(p)
         if isinstance(self.optimizer, type(optimizer)):
             optimizer.state = self.optimizer.state
-            optimizer.step = getattr(self.optimizer, "step", 0)
+            optimizer.step = self.optimizer.step
         self.optimizer = optimizer
 
     def __getstate__(self) -> dict[str, Any]:

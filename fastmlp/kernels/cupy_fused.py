@@ -1,30 +1,52 @@
-"""CuPy's maker of the kernel contract: few launches a step.
+"""CuPy's maker of the kernel contract: few launches a step, and all of them fit to be recorded.
 
-What each operation does, and the shapes, stand in `reference`. On a GPU a small network's step is limited by launches,
-so whatever is not a matrix product is one launch here: elementwise kernels below, block kernels in `cuda/*.cu`.
-Products are cuBLAS's. `FusedKernels` is given CuPy and imports it nowhere: it can be checked without a GPU.
+What each operation does, and the shapes, stand in `reference` (of the joined ones in `chains`). On a GPU a small
+network's step is limited by launches, so every operation here is one launch of a kernel in `cuda/*.cu`, and chains are
+one where their products are small. Large products are cuBLAS's. `FusedKernels` is given CuPy and imports it nowhere: it
+can be checked without a GPU.
 """
 
 from __future__ import annotations
 
-from importlib.resources import files
+import math
 from typing import Any
 
 import numpy as np
 
+from fastmlp.errors import DeviceError
+from fastmlp.kernels import chains
 from fastmlp.kernels.activations import ACTIVATIONS
+from fastmlp.kernels.cublas import Cublas
+from fastmlp.kernels.cuda_modules import CudaModules
 
 Array = Any
+Blocks = Any
 
-COLUMNS, LANES = 32, 8      # a block of batch_norm.cu
-ROW_THREADS = 128           # a block of cross_entropy.cu
-C_TYPES = {"float32": "float", "float64": "double"}
+TILE, TILE_THREADS = 32, 256                    # as in cuda/tiles.cuh
+MOST_GROUPS = {"float32": 4, "float64": 2}
+ROW_THREADS = {"float32": 1024, "float64": 512}         # a block of losses.cu, as there
+THREADS, MOST_THREADS = 256, 1024                       # a block of whatever has a thread an element; the largest
 ACTIVATION_NUMBERS = {kind: number for number, kind in enumerate(ACTIVATIONS)}     # as in cuda/activations.cuh
 
+MOST_PARAMETERS = 2**32 - THREADS               # of cuda/update.cu, which counts them in 32 bits
 
-def cuda_source(name: str) -> str:
-    """The text of a file in `cuda/`."""
-    return files("fastmlp.kernels").joinpath("cuda", name).read_text(encoding="utf-8")
+# Where our kernels stop and cuBLAS takes over; estimates that wait for a GPU (see docs/gpu.md).
+SMALL_PRODUCT = 1 << 25         # multiplications of a product
+MOST_ROWS = 1024                # of a batch whose examples one block adds up, tile after tile
+COLUMN_WORK = 1 << 15           # multiplications for one column of a block that has all of it
+SPLIT_BLOCKS = 192              # a product with fewer tiles is split along its contraction ...
+SHORTEST_SPLIT = 4              # ... into parts of at least so many tiles
+
+
+def tiles(n: int) -> int:
+    """How many tiles cover n rows or columns."""
+    return -(-n // TILE)
+
+
+def place(array: Array) -> tuple[np.int64, np.int32]:
+    """Strides of (M, N, H) between members and between rows, in elements; the last axis is contiguous."""
+    item = array.dtype.itemsize
+    return np.int64(array.strides[0] // item), np.int32(array.strides[1] // item)
 
 
 class FusedKernels:
@@ -33,122 +55,208 @@ class FusedKernels:
     Parameters
     ----------
     xp : module
-        `cupy`, or a stand-in with its kernel classes. Nothing is compiled before an operation's first call.
+        `cupy`, or a stand-in. Nothing is compiled before an operation's first call.
+    precision : {"float32", "tf32"}, default "float32"
+        How cuBLAS multiplies float32 numbers.
     """
 
-    def __init__(self, xp: Any) -> None:
+    def __init__(self, xp: Any, precision: str = "float32") -> None:
         self._xp = xp
-        self._modules: dict[tuple[str, str], Any] = {}
-        elementwise = xp.ElementwiseKernel
-        activations = "#define REAL T\n" + cuda_source("activations.cuh")
-        self._gather = elementwise(
-            "raw S data, raw I rows, raw T mean, raw T inv_std, int64 width", "T x",
-            "x = (T(data[rows[i / width] * width + i % width]) - mean[i % width]) * inv_std[i % width]",
-            "fastmlp_gather_standardise")
-        self._copy_rows = elementwise(
-            "raw S data, raw I rows, int64 width", "T x", "x = T(data[rows[i / width] * width + i % width])",
-            "fastmlp_gather_ready")
-        self._activation = elementwise(
-            "T x, int32 kind", "T y", "y = activation_value(kind, x)", "fastmlp_activation", preamble=activations)
-        self._activation_backward = elementwise(
-            "T gy, T x, T y, int32 kind", "T gx", "gx = gy * activation_slope(kind, x, y)",
-            "fastmlp_activation_backward", preamble=activations)
-        self._add_bias = elementwise("T product, T b", "T y", "y = product + b", "fastmlp_add_bias")
-        self._moving_average = elementwise(
-            "T fresh, T decay, T old", "T running", "running = decay * old + (1 - decay) * fresh",
-            "fastmlp_moving_average")
-        self._sgd = elementwise(
-            "T g, T lr, T penalty, T old", "T p", "p = old - lr * (g + penalty * old)", "fastmlp_sgd")
-        self._sgd_momentum = elementwise(
-            "T g, T lr, T penalty, T momentum, bool nesterov, T old_v, T old", "T v, T p",
-            "T total = g + penalty * old; T fresh = momentum * old_v + total; v = fresh;"
-            "p = old - lr * (nesterov ? total + momentum * fresh : fresh)", "fastmlp_sgd_momentum")
-        self._adam = elementwise(
-            "T g, T lr, T penalty, T beta1, T beta2, T eps, T bias1, T bias2, bool decoupled, T old_m, T old_v, T old",
-            "T m, T v, T p",
-            "T shrunk = decoupled ? old - lr * penalty * old : old; T total = decoupled ? g : g + penalty * old;"
-            "T first = beta1 * old_m + (1 - beta1) * total; T second = beta2 * old_v + (1 - beta2) * total * total;"
-            "m = first; v = second; p = shrunk - lr * (first / bias1) / (sqrt(second / bias2) + eps)", "fastmlp_adam")
+        self._launch = CudaModules(xp).launch
+        self._product = Cublas(xp, precision).product
+        self._tables: dict[Any, Array] = {}
+        self._split_scratch: dict[str, tuple[Array, Array]] = {}
 
-    def _block_kernel(self, file: str, name: str, dtype: Any) -> Any:
-        """A function of a `.cu` file, compiled for one dtype at its first use."""
-        key = (file, str(dtype))
-        if key not in self._modules:
-            code = f"#define REAL {C_TYPES[str(dtype)]}\n" + cuda_source("activations.cuh") + cuda_source(file)
-            self._modules[key] = self._xp.RawModule(code=code)
-        return self._modules[key].get_function(name)
+    # ------------------------------------------------------------------------------------------------ the batch
 
-    def gather(self, data: Array, rows: Array, mean: Array | None, inv_std: Array | None, x: Array) -> None:
-        if mean is None:
-            self._copy_rows(data, rows, x.shape[1], x)
-        else:
-            self._gather(data, rows, mean, inv_std, x.shape[1], x)
+    def gather(self, data: Array, labels: Array, classes: Array, rows: Array, mean: Array | None,
+               inv_std: Array | None, x: Array, targets: Array) -> None:
+        if data.dtype not in (np.uint8, x.dtype):
+            raise TypeError(f"data of {data.dtype} cannot be gathered into {x.dtype}: keep bytes or {x.dtype}")
+        kernel = "gather_bytes" if data.dtype == np.uint8 else "gather_numbers"
+        self._launch(kernel, x.dtype, (x.shape[0],), (THREADS,), data, labels, rows, mean, inv_std, x, targets,
+                     np.int32(x.shape[1]), np.int32(classes.shape[0]))
+
+    def batch_weights(self, sample_weight: Array, rows: Array, weights: Array) -> None:
+        self._launch("batch_weights", weights.dtype, (1,), (MOST_THREADS,), sample_weight, rows, weights,
+                     np.int32(rows.shape[0]))
+
+    # ------------------------------------------------------------------------------------------------ layers
 
     def linear(self, x: Array, w: Array, b: Array | None, y: Array) -> None:
+        if _is_small(x, w):
+            self._small_linear(x, w, b, y, None, 0)
+            return
         self._product(x, w, y)
         if b is not None:
-            self._add_bias(y, b[:, None, :], y)
+            (_, n, h), size = y.shape, y.size
+            self._elementwise("add_bias", y.dtype, size, b, y, np.uint64(size), np.uint64(n * h), np.int32(h))
+
+    def linear_activation(self, x: Array, w: Array, b: Array, s: Array, y: Array, *, kind: str) -> None:
+        if _is_small(x, w):
+            self._small_linear(x, w, b, s, y, ACTIVATION_NUMBERS[kind])
+        else:
+            chains.linear_activation(self, x, w, b, s, y, kind=kind)
+
+    def _small_linear(self, x: Array, w: Array, b: Array | None, s: Array, y: Array | None, kind: int) -> None:
+        (m, n, d), h = x.shape, w.shape[2]
+        n_tiles, deep = tiles(n) * tiles(h), tiles(d)
+        splits = max(1, min(SPLIT_BLOCKS // (m * n_tiles), deep // SHORTEST_SPLIT))
+        per_split = -(-deep // splits) * TILE
+        splits = -(-d // per_split)
+        parts, arrived = self._scratch(x.dtype)
+        self._launch("linear", x.dtype, (n_tiles, splits, m), (TILE_THREADS,), x, w, b, s, y, np.int32(n), np.int32(d),
+                     np.int32(h), *place(x), np.int32(kind), np.int32(per_split), parts, arrived)
+
+    def _scratch(self, dtype: Any) -> tuple[Array, Array]:
+        """For split products: the parts, and how many of a tile's blocks have arrived (0 between launches)."""
+        if str(dtype) not in self._split_scratch:
+            self._split_scratch[str(dtype)] = (self._xp.zeros((SPLIT_BLOCKS * TILE * TILE,), dtype=dtype),
+                                               self._xp.zeros((SPLIT_BLOCKS,), dtype=np.int32))
+        return self._split_scratch[str(dtype)]
 
     def linear_backward(self, gy: Array, x: Array, w: Array, gw: Array, gb: Array | None, gx: Array | None) -> None:
+        if _is_small(x, w) and x.shape[1] <= MOST_ROWS:
+            self._small_linear_backward(gy, x, w, gw, gb, gx, gx, None, None, 0)
+            return
         self._product(x.swapaxes(-1, -2), gy, gw)
         if gb is not None:
-            self._xp.sum(gy, axis=-2, out=gb)
+            (_, n, h), size = gy.shape, gb.size
+            self._elementwise("bias_gradient", gy.dtype, size, gy, gb, np.uint64(size), np.int32(n), np.int32(h))
         if gx is not None:
             self._product(gy, w.swapaxes(-1, -2), gx)
 
-    def _product(self, a: Array, b: Array, out: Array) -> None:
-        """Batched product; one matrix is given as such, since CuPy copies transposed operands of batched ones."""
-        if out.shape[0] == 1:
-            self._xp.matmul(a[0], b[0], out=out[0])
-        elif out.flags.c_contiguous:
-            self._xp.matmul(a, b, out=out)
+    def linear_backward_activation_backward(self, gy: Array, x: Array, w: Array, gw: Array, gb: Array | None, gx: Array,
+                                            s_below: Array, y_below: Array, gy_below: Array, gs_below: Array,
+                                            *, kind: str) -> None:
+        if _is_small(x, w) and x.shape[1] <= MOST_ROWS:
+            self._small_linear_backward(gy, x, w, gw, gb, gx, gs_below, s_below, y_below, ACTIVATION_NUMBERS[kind])
         else:
-            out[...] = self._xp.matmul(a, b)
+            chains.linear_backward_activation_backward(self, gy, x, w, gw, gb, gx, s_below, y_below, gy_below, gs_below,
+                                                       kind=kind)
 
-    def activation(self, x: Array, y: Array, *, kind: str) -> None:
-        self._activation(x, ACTIVATION_NUMBERS[kind], y)
+    def _small_linear_backward(self, gy: Array, x: Array, w: Array, gw: Array, gb: Array | None, gx: Array | None,
+                               result: Array | None, s_below: Array | None, y_below: Array | None, kind: int) -> None:
+        """`result` is gx, or the gradient below the activation, which lies as gx does."""
+        (m, n, d), h = x.shape, w.shape[2]
+        of_weights = tiles(d + (gb is not None)) * tiles(h)
+        of_inputs = 0 if gx is None else tiles(n) * tiles(d)
+        self._launch("linear_backward", x.dtype, (of_weights + of_inputs, m), (TILE_THREADS,), gy, x, w, gw, gb,
+                     result, s_below, y_below, np.int32(n), np.int32(d), np.int32(h), *place(x),
+                     *place(x if gx is None else gx), np.int32(kind), np.int32(of_weights))
 
-    def activation_backward(self, gy: Array, x: Array, y: Array, gx: Array, *, kind: str) -> None:
-        self._activation_backward(gy, x, y, ACTIVATION_NUMBERS[kind], gx)
+    # ------------------------------------------------------------------------------------------------ batch norm
 
     def batch_norm_activation(self, x: Array, weights: Array, gamma: Array, beta: Array, mean: Array, var: Array,
                               inv_std: Array, y: Array, *, kind: str, eps: float) -> None:
         m, n, h = x.shape
-        self._block_kernel("batch_norm.cu", "batch_norm_activation", x.dtype)(
-            (-(-h // COLUMNS), m), (COLUMNS, LANES),
-            (x, weights, gamma, beta, mean, var, inv_std, y, np.int32(n), np.int32(h),
-             np.int32(ACTIVATION_NUMBERS[kind]), np.float64(eps)))
+        self._launch("batch_norm_activation", x.dtype, (tiles(h), m), _column_block(n, x.dtype), x, weights, gamma,
+                     beta, mean, var, inv_std, y, np.int32(n), np.int32(h), np.int32(ACTIVATION_NUMBERS[kind]),
+                     np.float64(eps))
+
+    def linear_batch_norm_activation(self, x: Array, w: Array, s: Array, weights: Array, gamma: Array, beta: Array,
+                                     mean: Array, var: Array, inv_std: Array, y: Array, *, kind: str,
+                                     eps: float) -> None:
+        (m, n, d), h = x.shape, w.shape[2]
+        if n * d > COLUMN_WORK or not _is_small(x, w):
+            chains.linear_batch_norm_activation(self, x, w, s, weights, gamma, beta, mean, var, inv_std, y, kind=kind,
+                                                eps=eps)
+            return
+        self._launch("linear_batch_norm_activation", x.dtype, (tiles(h), m), _column_block(n, x.dtype), x, w, s,
+                     weights, gamma, beta, mean, var, inv_std, y, np.int32(n), np.int32(d), np.int32(h), *place(x),
+                     np.int32(ACTIVATION_NUMBERS[kind]), np.float64(eps))
 
     def batch_norm_activation_backward(self, gy: Array, x: Array, y: Array, weights: Array, gamma: Array, beta: Array,
                                        mean: Array, inv_std: Array, gx: Array, ggamma: Array, gbeta: Array,
                                        *, kind: str) -> None:
         m, n, h = x.shape
-        self._block_kernel("batch_norm.cu", "batch_norm_activation_backward", x.dtype)(
-            (-(-h // COLUMNS), m), (COLUMNS, LANES),
-            (gy, x, y, weights, gamma, beta, mean, inv_std, gx, ggamma, gbeta, np.int32(n), np.int32(h),
-             np.int32(ACTIVATION_NUMBERS[kind])))
+        self._launch("batch_norm_activation_backward", x.dtype, (tiles(h), m), _column_block(n, x.dtype), gy, x, y,
+                     weights, gamma, beta, mean, inv_std, gx, ggamma, gbeta, np.int32(n), np.int32(h),
+                     np.int32(ACTIVATION_NUMBERS[kind]))
+
+    def linear_backward_batch_norm_activation_backward(
+            self, gy: Array, x: Array, w: Array, gw: Array, gb: Array | None, gx: Array, s_below: Array,
+            y_below: Array, gy_below: Array, weights: Array, gamma: Array, beta: Array, mean: Array, inv_std: Array,
+            gs_below: Array, ggamma: Array, gbeta: Array, *, kind: str) -> None:
+        (m, n, d), h = x.shape, w.shape[2]
+        if n * h > COLUMN_WORK or n > MOST_ROWS or not _is_small(x, w):
+            chains.linear_backward_batch_norm_activation_backward(
+                self, gy, x, w, gw, gb, gx, s_below, y_below, gy_below, weights, gamma, beta, mean, inv_std, gs_below,
+                ggamma, gbeta, kind=kind)
+            return
+        block = _column_block(n, x.dtype)
+        of_weights = -(-tiles(d + (gb is not None)) // block[1]) * tiles(h)
+        self._launch("linear_backward_batch_norm_activation_backward", x.dtype, (of_weights + tiles(d), m), block, gy,
+                     x, w, gw, gb, gy_below, s_below, y_below, weights, gamma, beta, mean, inv_std, gs_below, ggamma,
+                     gbeta, np.int32(n), np.int32(d), np.int32(h), *place(x), np.int32(ACTIVATION_NUMBERS[kind]),
+                     np.int32(of_weights))
+
+    # ------------------------------------------------------------------------------------------------ losses
 
     def cross_entropy(self, logits: Array, targets: Array, weights: Array, loss: Array, glogits: Array) -> None:
+        self._loss("cross_entropy", logits, targets, weights, loss, glogits)
+
+    def hinge(self, logits: Array, targets: Array, weights: Array, loss: Array, glogits: Array) -> None:
+        self._loss("hinge", logits, targets, weights, loss, glogits)
+
+    def _loss(self, name: str, logits: Array, targets: Array, weights: Array, loss: Array, glogits: Array) -> None:
         m, n, c = logits.shape
-        item = logits.dtype.itemsize
-        strides = [np.int64(stride // item) for stride in
-                   (*logits.strides[:2], *glogits.strides[:2], loss.strides[0])]
-        self._block_kernel("cross_entropy.cu", "cross_entropy", logits.dtype)(
-            (m,), (ROW_THREADS,), (logits, targets, weights, loss, glogits, np.int32(n), np.int32(c), *strides))
+        self._launch(name, logits.dtype, (m,), _row_block(n, logits.dtype), logits, targets, weights, loss, glogits,
+                     np.int32(n), np.int32(c), *place(logits), *place(glogits))
+
+    def count_correct(self, logits: Array, labels: Array, counts: Array, correct: Array) -> None:
+        m, n, c = logits.shape
+        self._launch("count_correct", logits.dtype, (m,), _row_block(n, logits.dtype), logits, labels, counts, correct,
+                     np.int32(n), np.int32(c), *place(logits))
+
+    # ------------------------------------------------------------------------------------------------ number by number
+
+    def _elementwise(self, name: str, dtype: Any, size: int, *arguments: Any) -> None:
+        self._launch(name, dtype, (-(-size // THREADS),), (THREADS,), *arguments)
+
+    def activation(self, x: Array, y: Array, *, kind: str) -> None:
+        self._elementwise("activation", x.dtype, x.size, x, y, np.uint64(x.size), np.int32(ACTIVATION_NUMBERS[kind]))
+
+    def activation_backward(self, gy: Array, x: Array, y: Array, gx: Array, *, kind: str) -> None:
+        self._elementwise("activation_backward", x.dtype, x.size, gy, x, y, gx, np.uint64(x.size),
+                          np.int32(ACTIVATION_NUMBERS[kind]))
 
     def moving_average(self, new: Array, decay: float, running: Array) -> None:
-        self._moving_average(new, decay, running, running)
+        self._elementwise("moving_average", new.dtype, new.size, new, np.float64(decay), running, np.uint64(new.size))
 
-    def sgd(self, gradients: Array, lr: Array, penalty: Array | None, velocity: Array | None, parameters: Array,
-            *, momentum: float, nesterov: bool) -> None:
-        shrink = 0.0 if penalty is None else penalty
-        if velocity is None:
-            self._sgd(gradients, lr, shrink, parameters, parameters)
-        else:
-            self._sgd_momentum(gradients, lr, shrink, momentum, nesterov, velocity, parameters, velocity, parameters)
+    def sgd(self, gradients: Array, lr: Array, l2: Array, velocity: Array | None, parameters: Array,
+            *, blocks: Blocks, momentum: float, nesterov: bool) -> None:
+        self._elementwise("sgd", parameters.dtype, parameters.size, gradients, lr, l2, velocity, parameters,
+                          self._table(blocks), np.uint32(parameters.size), np.float64(momentum), np.bool_(nesterov))
 
-    def adam(self, gradients: Array, lr: Array, penalty: Array | None, first: Array, second: Array, parameters: Array,
-             *, step: int, beta1: float, beta2: float, eps: float, decoupled: bool) -> None:
-        shrink = 0.0 if penalty is None else penalty
-        self._adam(gradients, lr, shrink, beta1, beta2, eps, 1.0 - beta1**step, 1.0 - beta2**step, decoupled,
-                   first, second, parameters, first, second, parameters)
+    def adam(self, gradients: Array, lr: Array, l2: Array, corrections: Array, first: Array, second: Array,
+             parameters: Array, *, blocks: Blocks, beta1: float, beta2: float, eps: float, decoupled: bool) -> None:
+        self._elementwise("adam", parameters.dtype, parameters.size, gradients, lr, l2, corrections, first, second,
+                          parameters, self._table(blocks), np.uint32(parameters.size), np.float64(beta1),
+                          np.float64(beta2), np.float64(eps), np.bool_(decoupled))
+
+    def _table(self, blocks: Blocks) -> Array:
+        """The blocks as cuda/update.cu reads them, uploaded once."""
+        if blocks not in self._tables:
+            if blocks[-1].stop > MOST_PARAMETERS:
+                raise DeviceError(f"a population of {blocks[-1].stop} parameters is larger than the {MOST_PARAMETERS} "
+                                  f"that one update takes: train fewer members at once")
+            rows = [(block.stop, math.prod(block.shape[1:]) if block.columns_per_member else block.stop - block.start,
+                     block.columns_per_member or math.prod(block.shape[1:]), block.is_weight) for block in blocks]
+            self._tables[blocks] = self._xp.asarray(np.array(rows, np.uint32))
+        return self._tables[blocks]
+
+
+def _is_small(x: Array, w: Array) -> bool:
+    """Whether our kernels multiply x (M, N, D) and w (M, D, H), and their like in the backward pass."""
+    return bool(x.size * w.shape[2] <= SMALL_PRODUCT)
+
+
+def _column_block(n: int, dtype: Any) -> tuple[int, int]:
+    """Threads of a block that has whole columns of n rows."""
+    return TILE_THREADS, min(MOST_GROUPS[str(dtype)], tiles(n))
+
+
+def _row_block(n: int, dtype: Any) -> tuple[int]:
+    """Threads of a block in which each warp takes a row, and then another."""
+    return (min(ROW_THREADS[str(dtype)], 32 * n),)

@@ -17,6 +17,7 @@ import numpy as np
 from fastmlp.kernels.activations import ACTIVATIONS
 
 Array = Any
+Blocks = Any
 
 
 @lru_cache(maxsize=64)
@@ -51,7 +52,8 @@ def _column_sums(x: Array, out: Array) -> None:
     np.matmul(_ones(x.shape[-2], x.dtype), x, out=out[:, None, :])
 
 
-def gather(data: Array, rows: Array, mean: Array | None, inv_std: Array | None, x: Array) -> None:
+def gather(data: Array, labels: Array, classes: Array, rows: Array, mean: Array | None, inv_std: Array | None,
+           x: Array, targets: Array) -> None:
     if data.dtype == x.dtype:
         np.take(data, rows, axis=0, out=x, mode="clip")     # "clip": with "raise" NumPy would copy through a buffer
     else:
@@ -59,6 +61,7 @@ def gather(data: Array, rows: Array, mean: Array | None, inv_std: Array | None, 
     if mean is not None:
         x -= _tile(mean, x.shape[0])
         x *= _tile(inv_std, x.shape[0])
+    np.equal(labels[rows][:, None], classes, out=targets)
 
 
 def linear(x: Array, w: Array, b: Array | None, y: Array) -> None:
@@ -134,41 +137,47 @@ def moving_average(new: Array, decay: float, running: Array) -> None:
     running += (1.0 - decay) * new
 
 
-def sgd(gradients: Array, lr: Array, penalty: Array | None, velocity: Array | None, parameters: Array,
-        *, momentum: float, nesterov: bool) -> None:
-    if velocity is None:                                    # p - lr (g + penalty p) = (1 - lr penalty) p - lr g
+def sgd(gradients: Array, lr: Array, l2: Array, velocity: Array | None, parameters: Array,
+        *, blocks: Blocks, momentum: float, nesterov: bool) -> None:
+    for block in blocks:
+        p, g, rate, penalty = block.view(parameters), block.view(gradients), block.spread(lr), block.penalty(l2)
+        if velocity is None:                                # p - rate (g + penalty p) = (1 - rate penalty) p - rate g
+            if penalty is not None:
+                p *= 1.0 - rate * penalty
+            g *= rate
+            p -= g
+            continue
         if penalty is not None:
-            parameters *= 1.0 - lr * penalty
-        gradients *= lr
-        parameters -= gradients
-        return
-    if penalty is not None:
-        gradients += penalty * parameters
-    velocity *= momentum
-    velocity += gradients
-    if nesterov:
-        gradients += momentum * velocity
-        gradients *= lr
-    else:
-        np.multiply(velocity, lr, out=gradients)
-    parameters -= gradients
+            g += penalty * p
+        v = block.view(velocity)
+        v *= momentum
+        v += g
+        if nesterov:
+            g += momentum * v
+            g *= rate
+        else:
+            np.multiply(v, rate, out=g)
+        p -= g
 
 
-def adam(gradients: Array, lr: Array, penalty: Array | None, first: Array, second: Array, parameters: Array,
-         *, step: int, beta1: float, beta2: float, eps: float, decoupled: bool) -> None:
-    if penalty is not None and decoupled:
-        parameters *= 1.0 - lr * penalty
-    elif penalty is not None:
-        gradients += penalty * parameters
-    first *= beta1
-    first += (1.0 - beta1) * gradients
-    gradients *= gradients
-    gradients *= 1.0 - beta2
-    second *= beta2
-    second += gradients
-    np.sqrt(second, out=gradients)
-    gradients *= (1.0 - beta2**step) ** -0.5
-    gradients += eps
-    np.divide(first, gradients, out=gradients)
-    gradients *= lr / (1.0 - beta1**step)
-    parameters -= gradients
+def adam(gradients: Array, lr: Array, l2: Array, corrections: Array, first: Array, second: Array, parameters: Array,
+         *, blocks: Blocks, beta1: float, beta2: float, eps: float, decoupled: bool) -> None:
+    for block in blocks:
+        p, g, rate, penalty = block.view(parameters), block.view(gradients), block.spread(lr), block.penalty(l2)
+        if penalty is not None and decoupled:
+            p *= 1.0 - rate * penalty
+        elif penalty is not None:
+            g += penalty * p
+        m, v = block.view(first), block.view(second)
+        m *= beta1
+        m += (1.0 - beta1) * g
+        g *= g
+        g *= 1.0 - beta2
+        v *= beta2
+        v += g
+        np.sqrt(v, out=g)
+        g *= corrections[1] ** -0.5
+        g += eps
+        np.divide(m, g, out=g)
+        g *= rate / corrections[0]
+        p -= g

@@ -7,7 +7,8 @@ Leading axes: M members (networks trained at once), N examples of a batch; then 
 A faster maker offers some of these names with the same arguments, less `xp`, and answers to this file by test.
 In order of use in a step:
 
-    gather                          rows of the data set -> one batch, standardised
+    gather                          rows of the data set -> one batch, standardised, and its one-hot targets
+    batch_weights                   the examples' shares in their mean, where they have sample weights
     linear                          x w + b
     batch_norm_activation           activation(gamma * x_hat + beta), x_hat normalised over the batch
     activation                      the same without batch norm
@@ -25,15 +26,29 @@ from typing import Any
 from fastmlp.kernels.activations import ACTIVATIONS
 
 Array = Any
+Blocks = Any    # of layout.Block: stretches of the flat buffers of parameters
 
 
-def gather(data: Array, rows: Array, mean: Array | None, inv_std: Array | None, x: Array, *, xp: Any) -> None:
-    """Copy the chosen rows of the data set into the batch and standardise them on the way.
+def gather(data: Array, labels: Array, classes: Array, rows: Array, mean: Array | None, inv_std: Array | None,
+           x: Array, targets: Array, *, xp: Any) -> None:
+    """Copy the chosen rows of the data set into the batch, standardise them on the way, and write their targets.
 
-    data (n, D) any real dtype, rows (N,) int; mean, inv_std (D,) or None for data stored ready  ->  x (N, D)
+    data (n, D) bytes or x's dtype, labels (n,) int, classes (C,) = 0, 1, ...; rows (N,) int; mean, inv_std (D,) or None
+    for data stored ready  ->  x (N, D), targets (N, C) one-hot
     """
     chosen = xp.astype(xp.take(data, rows, axis=0), x.dtype)                # (N, D)
     x[...] = chosen if mean is None else (chosen - mean) * inv_std
+    targets[...] = xp.astype(xp.take(labels, rows, axis=0)[:, None] == classes, targets.dtype)
+
+
+def batch_weights(sample_weight: Array, rows: Array, weights: Array, *, xp: Any) -> None:
+    """Each chosen example's share in their mean: its sample weight over their sum; all 0 if they are.
+
+    sample_weight (n,), not negative; rows (N,) int  ->  weights (N,)
+    """
+    chosen = xp.take(sample_weight, rows, axis=0)                           # (N,)
+    total = xp.sum(chosen)
+    weights[...] = chosen / xp.where(total > 0, total, xp.ones_like(total))
 
 
 def linear(x: Array, w: Array, b: Array | None, y: Array, *, xp: Any) -> None:
@@ -130,38 +145,41 @@ def moving_average(new: Array, decay: float, running: Array, *, xp: Any) -> None
     running[...] = decay * running + (1.0 - decay) * new
 
 
-def sgd(gradients: Array, lr: Array, penalty: Array | None, velocity: Array | None, parameters: Array,
-        *, momentum: float, nesterov: bool, xp: Any) -> None:
-    """Gradient descent with the penalty's gradient `penalty * parameters` (penalty = 2 l2) and momentum.
+def sgd(gradients: Array, lr: Array, l2: Array, velocity: Array | None, parameters: Array,
+        *, blocks: Blocks, momentum: float, nesterov: bool, xp: Any) -> None:
+    """Gradient descent with the penalty l2 * sum of squared weights, and momentum.
 
-    gradients (...), destroyed; lr, penalty broadcastable to it; velocity (...) or None without momentum
-    ->  velocity (...), parameters (...)
-    Sutskever et al. 2013, with the rate outside the velocity, so that a changing rate acts at once.
+    gradients (P,), destroyed; lr, l2 (M,); velocity (P,) or None without momentum  ->  velocity, parameters (P,)
+    `blocks` say what in the P numbers belongs to whom, and which are weights. Sutskever et al. 2013, with the rate
+    outside the velocity, so that a changing rate acts at once.
     """
-    g = gradients if penalty is None else gradients + penalty * parameters
-    if velocity is not None:
-        velocity[...] = momentum * velocity + g
-        g = g + momentum * velocity if nesterov else velocity
-    parameters[...] = parameters - lr * g
+    for block in blocks:
+        p, rate, penalty = block.view(parameters), block.spread(lr), block.penalty(l2)
+        g = block.view(gradients) if penalty is None else block.view(gradients) + penalty * p
+        if velocity is not None:
+            v = block.view(velocity)
+            v[...] = momentum * v + g
+            g = g + momentum * v if nesterov else v
+        p[...] = p - rate * g
 
 
-def adam(gradients: Array, lr: Array, penalty: Array | None, first: Array, second: Array, parameters: Array,
-         *, step: int, beta1: float, beta2: float, eps: float, decoupled: bool, xp: Any) -> None:
+def adam(gradients: Array, lr: Array, l2: Array, corrections: Array, first: Array, second: Array, parameters: Array,
+         *, blocks: Blocks, beta1: float, beta2: float, eps: float, decoupled: bool, xp: Any) -> None:
     """Adam (Kingma & Ba 2015, algorithm 1), or AdamW when the penalty is decoupled (Loshchilov & Hutter 2019).
 
-    gradients (...), destroyed; lr, penalty broadcastable to it; step counts from 1
-    ->  first, second (...) the moments, parameters (...)
+    gradients (P,), destroyed; lr, l2 (M,); corrections (2,) = 1 - beta1^t, 1 - beta2^t at update t from 1 on
+    ->  first, second (P,) the moments, parameters (P,)
     """
-    g = gradients
-    if penalty is not None and not decoupled:
-        g = g + penalty * parameters
-    if penalty is not None and decoupled:
-        parameters[...] = parameters - lr * penalty * parameters
-    first[...] = beta1 * first + (1.0 - beta1) * g
-    second[...] = beta2 * second + (1.0 - beta2) * g * g
-    unbiased_first = first / (1.0 - beta1**step)
-    unbiased_second = second / (1.0 - beta2**step)
-    parameters[...] = parameters - lr * unbiased_first / (xp.sqrt(unbiased_second) + eps)
+    for block in blocks:
+        p, g, rate, penalty = block.view(parameters), block.view(gradients), block.spread(lr), block.penalty(l2)
+        if penalty is not None and not decoupled:
+            g = g + penalty * p
+        if penalty is not None and decoupled:
+            p[...] = p - rate * penalty * p
+        m, v = block.view(first), block.view(second)
+        m[...] = beta1 * m + (1.0 - beta1) * g
+        v[...] = beta2 * v + (1.0 - beta2) * g * g
+        p[...] = p - rate * (m / corrections[0]) / (xp.sqrt(v / corrections[1]) + eps)
 
 
 def count_correct(logits: Array, labels: Array, counts: Array, correct: Array, *, xp: Any) -> None:

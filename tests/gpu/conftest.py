@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 from emulator import compiler
-from stand_in import device, make_cupy
+from stand_in import device, make_cupy, make_pathfinder
 
 from fastmlp.backend import probe_gpu, resolve
 
@@ -21,9 +21,11 @@ def cupy(monkeypatch):
     """A new stand-in, which `import cupy` gives until the end of the test; no kernel may have written outside."""
     module = make_cupy()
     monkeypatch.setitem(sys.modules, "cupy", module)
+    monkeypatch.setitem(sys.modules, "cuda.pathfinder", make_pathfinder())
     probe_gpu.cache_clear()
     yield module
     probe_gpu.cache_clear()
+    device.raise_fault()
     device.check_memory("by the end of the test")
     device.reset()
 

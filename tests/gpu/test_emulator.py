@@ -19,6 +19,8 @@ from emulator import (
     thread_order,
 )
 
+pytestmark = pytest.mark.L2
+
 COLUMN_SUMS = """
 extern "C" __global__ void __launch_bounds__(256) column_sums(const float* __restrict__ x, float* sums, int n, int h) {
     __shared__ float parts[8];
@@ -107,6 +109,12 @@ def test_shared_memory_begins_as_poison_in_every_block():
     assert np.isnan(dynamic).all()
 
 
+@pytest.mark.parametrize("kind", ["bool", "int", "float"])
+def test_shared_memory_that_nobody_wrote_is_another_in_reverse_order(kind):
+    with pytest.raises(AssertionError, match="data race"):
+        check_races(lambda: [run(f"__shared__ {kind} unknown; y[t] = unknown ? 1 : 2;")])
+
+
 def test_vector_types_and_mathematics_in_float_and_double():
     x = np.arange(1, 9, dtype=np.float32)
     y = np.full(8, np.nan, np.float32)
@@ -185,6 +193,7 @@ def test_a_race_between_blocks_is_seen():
     ("if (t == 5) __syncwarp(1u);", "k: lane 5 calls a warp operation whose mask 0x00000001 lacks it"),
     ("assert(t < 3);", r"assert\(t < 3\) failed"),
     ("extern __shared__ float s[]; s[t] += 1;", "wrote behind the 4 bytes of dynamic shared memory"),
+    ("__shared__ float s[16]; s[t + blockDim.x] = 1; y[t] = s[t];", "bytes of static shared memory"),
 ])
 def test_faults_end_the_launch_with_an_error_and_leave_the_emulator_usable(text, words):
     for order in (FORWARD, REVERSE, Order("shuffled", 1)):

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from stand_in import device
 
+pytestmark = pytest.mark.L3
+
 ADD_ONE = 'extern "C" __global__ void add_one(float* x, int n) { int t = threadIdx.x; if (t < n) x[t] += 1; }'
 
 
@@ -131,6 +133,32 @@ def test_launches_copies_waits_and_allocations_are_counted(cupy):
     cupy.cuda.Device().synchronize()
     y.set(np.zeros((2, 2), np.float32))
     assert (counts.device_to_host, counts.host_to_device, counts.synchronisations) == (4, 2, 1)
+
+
+def test_memory_ends_at_its_limit_in_cupys_words(cupy):
+    free, whole = cupy.cuda.runtime.memGetInfo()
+    assert free == whole == cupy.cuda.runtime.getDeviceProperties(0)["totalGlobalMem"]
+    x = cupy.zeros(128, np.float32)
+    assert cupy.cuda.Device().mem_info == (whole - 512, whole)
+    device.memory_limit = 2048
+    assert cupy.cuda.runtime.memGetInfo() == cupy.cuda.Device().mem_info == (1536, 2048)
+    allocations = device.counts.allocations
+    with pytest.raises(cupy.cuda.memory.OutOfMemoryError,
+                       match=r"^Out of memory allocating 1,540 bytes \(allocated so far: 512 bytes, "
+                             r"limit set to: 2,048 bytes\)\.$"):
+        cupy.empty(385, np.float32)
+    assert device.counts.allocations == allocations
+    for _ in range(3):                                      # each is gone before the next
+        cupy.empty(384, np.float32)
+    with pytest.raises(MemoryError):
+        _ = cupy.repeat(x, 5)
+    device.memory_limit = None
+    assert cupy.repeat(x, 5).size == 640
+
+
+def test_arrays_are_aligned_as_cupys(cupy):
+    for n in (1, 3, 1000):
+        assert cupy.zeros(n, np.uint8).data.ptr % 512 == 0
 
 
 def test_it_is_a_usable_gpu_for_fastmlp(gpu):

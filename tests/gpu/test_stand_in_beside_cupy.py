@@ -8,6 +8,8 @@ from stand_in import make_cupy
 from stand_in.functions import TABLE
 from stand_in.parameters import dtype_of, types_of
 
+pytestmark = pytest.mark.L3
+
 real = pytest.importorskip("cupy")
 
 
@@ -21,9 +23,9 @@ def public(thing):
 
 
 def test_the_stand_in_offers_nothing_that_cupy_has_not(stand_in):
-    own = {"content", "memory", "recording", "tasks"}
-    for path in ("", "ndarray", "cuda.Stream", "cuda.Event", "cuda.Device", "cuda.Graph", "cuda.runtime", "random",
-                 "RawKernel"):
+    own = {"content", "memory", "recording", "capture_is_invalid", "tasks"}
+    for path in ("", "ndarray", "cuda.Stream", "cuda.Event", "cuda.Device", "cuda.Graph", "cuda.memory", "cuda.runtime",
+                 "random", "RawKernel"):
         there, here = real, stand_in
         for part in path.split(".") if path else []:
             there, here = getattr(there, part), getattr(here, part)
@@ -42,6 +44,13 @@ def test_functions_have_no_keywords_that_cupys_have_not(name):
     if any(p.kind is p.VAR_KEYWORD for p in theirs.values()):
         return
     assert named - {"n", "a"} <= theirs.keys()
+
+
+def test_running_out_of_memory_is_told_alike(stand_in):
+    theirs, ours = (cupy.cuda.memory.OutOfMemoryError for cupy in (real, stand_in))
+    for sizes in ((10**6, 512, 2048), (1, 2)):
+        assert str(ours(*sizes)) == str(theirs(*sizes))
+    assert issubclass(theirs, MemoryError) == issubclass(ours, MemoryError)
 
 
 CONSTRUCTIONS = [

@@ -5,6 +5,8 @@ import pytest
 from emulator import CompileError, LaunchError, check_races
 from stand_in import OutsideWriteError
 
+pytestmark = pytest.mark.L3
+
 ADD_ONE = 'extern "C" __global__ void add_one(float* x, int n) { int t = threadIdx.x; if (t < n) x[t] += 1; }'
 
 
@@ -146,3 +148,15 @@ def test_reduction_kernels(cupy, pair):
     long = cupy.arange(1000, dtype=np.float64)
     highest = cupy.ReductionKernel("T x", "T y", "x", "a > b ? a : b", "y = a", "-1", "k", reduce_type="double")
     assert highest(long).get() == 999
+
+
+def test_the_null_pointer_is_a_zero_of_eight_bytes_and_none_is_refused(cupy):
+    is_null = cupy.RawKernel('extern "C" __global__ void is_null(const float* p, int* out) { *out = p == nullptr; }',
+                             "is_null")
+    out = cupy.zeros((1,), np.int32)
+    is_null((1,), (1,), (np.uint64(0), out))
+    assert out.get().tolist() == [1]
+    with pytest.raises(TypeError, match="None is not the null pointer for CuPy"):
+        is_null((1,), (1,), (None, out))
+    with pytest.raises(TypeError, match="the kernel reads a pointer"):
+        is_null((1,), (1,), (np.uint64(8), out))

@@ -2,22 +2,18 @@
 
 import numpy as np
 import pytest
+from recipes import OPTIMIZERS
 from stand_in import device
 from tolerances import MEMBER, assert_close
 
 from fastmlp import schedules
 from fastmlp.errors import DivergenceError
 from fastmlp.evaluation import evaluate, predict_logits
-from fastmlp.optimizers import SGD, Adam
+from fastmlp.optimizers import Adam
 from fastmlp.training import train
 
-OPTIMIZERS = {
-    "sgd": lambda: SGD(),
-    "momentum": lambda: SGD(momentum=0.9),
-    "nesterov": lambda: SGD(momentum=0.9, nesterov=True),
-    "adam": lambda: Adam(decoupled=False),
-    "adamw": lambda: Adam(),
-}
+pytestmark = pytest.mark.L3
+
 HISTORY = {"float64": 1e-12, "float32": 1e-5}
 N, BATCH = 33, 10                               # three batches of 10, one of 3
 
@@ -25,10 +21,11 @@ N, BATCH = 33, 10                               # three batches of 10, one of 3
 @pytest.fixture
 def make_pair(cpu, gpu, make_examples, make_trainer):
     """Two trainers of the same network, on the CPU and on the stand-in."""
-    def make(hidden=(6, 5), *, dtype="float64", weighted=False, optimizer="sgd", n=N, schedule=_cycle, **options):
+    def make(hidden=(6, 5), *, dtype="float64", weighted=False, optimizer="sgd", n=N, d=7, schedule=_cycle, **options):
         def on(backend):
             weights = np.random.default_rng(3).uniform(0.0, 2.0, n) if weighted else None
-            examples = make_examples(n=n, dtype=dtype, backend=backend, standardize="feature", sample_weight=weights)
+            examples = make_examples(n=n, d=d, dtype=dtype, backend=backend, standardize="feature",
+                                     sample_weight=weights)
             return make_trainer(hidden, dtype=dtype, backend=backend, examples=examples, batch_size=BATCH,
                                 optimizer=OPTIMIZERS[optimizer](), schedule=schedule, **options)
         return on(cpu), on(gpu)
@@ -89,36 +86,166 @@ def test_bytes_are_standardised_on_the_device(cpu, gpu):
     rows, batches = np.array([8, 1, 1, 0]), []
     for backend in (cpu, gpu):
         examples = Examples(images, np.arange(9) % 3, 3, Standardizer.fit(images, "feature"), backend)
-        x, targets = examples.buffers(4)
-        examples.read(backend.asarray(rows), x, targets)
-        batches.append((backend.to_host(x), backend.to_host(targets)))
+        batch = examples.new_batch(4)
+        examples.read(backend.asarray(rows), batch)
+        batches.append((backend.to_host(batch.x), backend.to_host(batch.targets)))
     assert_close(batches[1][0], batches[0][0], 1e-6)
     assert np.array_equal(batches[1][1], batches[0][1])
 
 
+def spent(work):
+    """What the device did meanwhile."""
+    before = vars(device.counts).copy()
+    work()
+    return {name: value - before[name] for name, value in vars(device.counts).items()}
+
+
+@pytest.mark.L4
+@pytest.mark.parametrize("record", [True, False], ids=["recorded", "call by call"])
 @pytest.mark.parametrize("members", [1, 3])
 @pytest.mark.parametrize("weighted", [False, True], ids=["equal weights", "weights"])
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adamw"])
-def test_within_an_epoch_nothing_comes_to_the_host_and_two_arrays_go_to_the_device(
-        make_pair, monkeypatch, optimizer, weighted, members):
-    _, trainer = make_pair(optimizer=optimizer, weighted=weighted, members=members)
-    trainer.run_epoch()                 # the weights of the two sizes of batches are made once
-    at_updates = []
+def test_an_epoch_uploads_order_and_rates_and_waits_once_for_the_losses(make_pair, optimizer, weighted, members,
+                                                                        record):
+    _, trainer = make_pair(optimizer=optimizer, weighted=weighted, members=members, record=record)
+    trainer.run_epoch()                 # compiles, records
+    epoch = spent(trainer.run_epoch)
+    assert epoch["host_to_device"] == 2
+    assert epoch["device_to_host"] == 1
+    assert epoch["synchronisations"] == 0
 
-    def update(network, lr):
-        at_updates.append((device.counts.host_to_device, device.counts.device_to_host, device.counts.synchronisations))
-        original(network, lr)
 
-    original = trainer.optimizer.update
-    monkeypatch.setattr(trainer.optimizer, "update", update)
-    before = vars(device.counts).copy()
+@pytest.mark.L4
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adamw"])
+def test_a_recorded_epoch_is_a_few_graphs_and_makes_no_array_in_its_steps(make_pair, optimizer):
+    epochs = {}
+    for n in (163, 643):                # 17 and 65 steps, the last one smaller
+        _, trainer = make_pair(n=n, optimizer=optimizer, weighted=True)
+        for _ in range(3):              # each batch size runs once by itself, each stretch once before it is recorded
+            trainer.run_epoch()
+        epochs[n] = spent(trainer.run_epoch)
+        assert epochs[n]["recorded"] == 0
+    few, many = epochs.values()
+    assert (few["graph_launches"], many["graph_launches"]) == (1, 3)
+    assert many["allocations"] == few["allocations"]
+
+
+@pytest.mark.L4
+@pytest.mark.parametrize(("hidden", "batch_norm", "launches"), [
+    ((50, 50), True, 11), ((50, 50), False, 9), ((), False, 5),
+    ((50, 30, 20, 20, 10, 10, 10, 10), True, 23)])
+def test_a_recorded_step_takes_few_launches(make_pair, hidden, batch_norm, launches):
+    _, trainer = make_pair(hidden, batch_norm=batch_norm, dtype="float32", n=30, d=3300)
     trainer.run_epoch()
-    uploads = device.counts.host_to_device - before["host_to_device"]
-    assert uploads <= 2                                                     # the order, the rates
-    assert device.counts.device_to_host - before["device_to_host"] == 1     # the losses, at the end
-    assert device.counts.synchronisations - before["synchronisations"] == 2
-    assert set(at_updates) == {(before["host_to_device"] + uploads, before["device_to_host"],
-                                before["synchronisations"] + 1)}
+    trainer.run_epoch()
+    trainer.run_epoch()
+    assert device.counts.recorded == 3 * launches
+
+
+@pytest.mark.parametrize("members", [1, 2])
+@pytest.mark.parametrize(("optimizer", "batch_norm", "loss", "weighted"), [
+    ("sgd", True, "cross-entropy", False), ("momentum", False, "hinge", True), ("nesterov", True, "hinge", False),
+    ("adam", False, "cross-entropy", False), ("adamw", True, "cross-entropy", True)])
+def test_recorded_and_not_the_numbers_are_the_same_bit_for_bit(make_pair, optimizer, batch_norm, loss, weighted,
+                                                               members):
+    results = []
+    for record in (True, False):
+        _, trainer = make_pair(optimizer=optimizer, batch_norm=batch_norm, loss=loss, weighted=weighted,
+                               members=members, record=record, dtype="float32", l2=0.01)
+        history = train(trainer, 5 * trainer.steps_per_epoch - 2, parts={"train": trainer.examples})    # and a part
+        results.append([trainer.network.parameters.get(), trainer.network.running.get(), history.rows])
+    assert results[0][0].tobytes() == results[1][0].tobytes()
+    assert results[0][1].tobytes() == results[1][1].tobytes()
+    assert str(results[0][2]) == str(results[1][2])
+
+
+def test_a_network_that_goes_on_with_other_batch_sizes_records_with_the_buffers_it_still_has(make_pair):
+    pair = make_pair()
+    for trainer in pair:                            # batches of 10 and 3, then of 10 and 6, then of 10 and 3 again
+        other = type(trainer)(trainer.network, make_pair(n=26)[pair.index(trainer)].examples, trainer.optimizer, _cycle,
+                              batch_size=BATCH)
+        for one in (trainer, other) * 4:
+            one.run_epoch()
+    assert_close(pair[1].network.parameters.get(), pair[0].network.parameters, MEMBER["float64"])
+
+
+def test_where_steps_cannot_be_recorded_a_warning_says_so_and_training_goes_on(make_pair, cupy, monkeypatch):
+    def refuse(stream, mode=None):
+        raise RuntimeError("cudaErrorNotSupported: operation not supported")
+
+    host, trainer = make_pair()
+    monkeypatch.setattr(cupy.cuda.Stream, "begin_capture", refuse)
+    trainer.run_epoch()
+    with pytest.warns(RuntimeWarning, match=r"steps cannot be recorded \(RuntimeError: cudaErrorNotSupported"):
+        trainer.run_epoch()
+    trainer.run_epoch()                                 # without another warning
+    for _ in range(3):
+        host.run_epoch()
+    assert_close(trainer.network.parameters.get(), host.network.parameters, MEMBER["float64"])
+
+
+@pytest.mark.parametrize("change", [
+    lambda trainer: setattr(trainer, "bn_decay", 0.5),
+    lambda trainer: setattr(trainer.optimizer, "momentum", 0.1),
+    lambda trainer: setattr(trainer.optimizer, "nesterov", True),
+    lambda trainer: setattr(trainer.optimizer, "momentum", 0),
+    lambda trainer: setattr(trainer.optimizer, "momentum", np.float32(0.5)),
+    lambda trainer: setattr(trainer.examples, "sample_weight", trainer.network.backend.asarray(np.arange(1.0, N + 1))),
+    lambda trainer: setattr(trainer, "batch_size", 7),
+    lambda trainer: setattr(trainer.network, "l2", trainer.network.l2 + 0.1),
+    lambda trainer: trainer.optimizer.state.update(velocity=trainer.network.zeros_like_parameters()),
+    lambda trainer: (setattr(trainer, "optimizer", Adam()), trainer.optimizer.prepare(trainer.network)),
+], ids=["bn_decay", "momentum", "nesterov", "momentum as an int", "momentum as float32", "sample weights", "batch size",
+        "l2", "state", "optimizer"])
+def test_what_is_changed_between_epochs_is_not_replayed_as_it_was(make_pair, change):
+    pair = make_pair(optimizer="momentum", l2=0.01)
+    for trainer in pair:
+        for _ in range(4):
+            trainer.run_epoch()
+        change(trainer)
+        trainer.run_epoch()
+        trainer.run_epoch()
+    assert_close(pair[1].network.parameters.get(), pair[0].network.parameters, MEMBER["float64"])
+
+
+def test_other_examples_are_trained_on_from_the_next_epoch_on(make_pair):
+    pair = make_pair()
+    others = make_pair(n=26)
+    for trainer, other in zip(pair, others, strict=True):
+        for _ in range(4):
+            trainer.run_epoch()
+        trainer.examples = other.examples
+        for _ in range(4):
+            trainer.run_epoch()
+    assert_close(pair[1].network.parameters.get(), pair[0].network.parameters, MEMBER["float64"])
+
+
+def test_an_epoch_without_steps_does_not_count_as_a_first_one(make_pair):
+    _, trainer = make_pair()
+    trainer.run_epoch(max_steps=0)
+    for _ in range(3):
+        trainer.run_epoch()
+    assert device.counts.graph_launches
+
+
+def test_a_stop_is_heeded_between_recorded_stretches(make_pair):
+    _, trainer = make_pair(n=643)
+    for _ in range(3):
+        trainer.run_epoch()
+    asked = iter([False, True])
+    report = trainer.run_epoch(should_stop=lambda: next(asked))
+    assert len(report.losses) == 32
+    assert not report.complete
+
+
+def test_after_a_divergence_in_the_first_epoch_the_running_statistics_begin_anew(make_pair):
+    host, trainer = make_pair(schedule=lambda step: schedules.constant(step, lr=np.where(step < 100, 1e300, 0.01)))
+    for one in (host, trainer):
+        with pytest.raises(DivergenceError):
+            one.run_epoch()
+        one.step = 100
+        one.run_epoch()
+    assert_close(trainer.network.running.get(), host.network.running, MEMBER["float64"])
 
 
 def test_an_evaluation_reads_the_device_at_its_end_only(make_pair):
@@ -131,8 +258,8 @@ def test_an_evaluation_reads_the_device_at_its_end_only(make_pair):
 
 def test_a_longer_training_keeps_no_more_memory(make_pair):
     _, trainer = make_pair()
-    trainer.run_epoch()
-    trainer.run_epoch()
+    for _ in range(3):
+        trainer.run_epoch()
     before = device.living_arrays()
     trainer.run_epoch()
     trainer.run_epoch()

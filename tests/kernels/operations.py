@@ -8,8 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from fastmlp.kernels import reference
+from fastmlp.kernels import bind, reference
 from fastmlp.kernels.activations import ACTIVATIONS
+from fastmlp.layout import Layout, NetworkSpec, members_first
+
+#: As an argument: the view (M, N, H) of another argument, such as `x` of the layer's `y` below.
+MEMBERS_OF = "members of "
 
 #: members, examples, inputs, units, classes: one of everything, odd ones, several members, a realistic batch
 SIZES = [(1, 2, 1, 1, 2), (1, 7, 5, 3, 4), (3, 5, 4, 7, 3), (4, 2, 9, 1, 5), (1, 100, 64, 50, 10), (2, 33, 17, 30, 10)]
@@ -25,9 +29,24 @@ class Case:
     destroyed: tuple[str, ...] = ()
     label: str = ""
 
+    @property
+    def is_tiny(self) -> bool:
+        """A batch of two examples."""
+        return "weights" in self.arguments and self.arguments["weights"].shape == (2,)
+
+    def fresh_arguments(self, make, xp=np) -> dict[str, Any]:
+        """The arguments by name: arrays as `make` gives them, and views of those."""
+        fresh = {name: make(value) if isinstance(value, np.ndarray) else value
+                 for name, value in self.arguments.items()}
+        for name, value in self.arguments.items():
+            if isinstance(value, str):
+                below, members = fresh[value.removeprefix(MEMBERS_OF)], fresh["w"].shape[0]
+                fresh[name] = below if below.shape[0] == members else members_first(below, members, xp)
+        return fresh
+
     def call(self, function, dtype="float64", strided=False, poison=np.nan, **extra):
         """Run the operation on fresh arrays: what was written, by name. Inputs must come out as they went in."""
-        fresh = {name: _fresh(value, dtype, strided) for name, value in self.arguments.items()}
+        fresh = self.fresh_arguments(lambda value: _fresh(value, dtype, strided))
         for name in self.outputs:
             if fresh[name] is not None:
                 fresh[name][...] = poison
@@ -40,10 +59,31 @@ class Case:
         return {name: fresh[name] for name in (*self.outputs, *self.updates) if fresh[name] is not None}
 
 
+def on_device(backend, operation):
+    """The same call with arrays on the device, and what it wrote brought back; views of arguments stay views."""
+    def call(*arguments, **keywords):
+        arrays = [a for a in arguments if isinstance(a, np.ndarray)]
+        sent = {id(a): backend.asarray(a) for a in arrays if a.base is None}
+        for view in arrays:
+            if id(view) not in sent:
+                whole = next(a for a in arrays if a.base is None and np.shares_memory(a, view))
+                sent[id(view)] = members_first(sent[id(whole)], view.shape[0], backend.xp)
+        operation(*(sent.get(id(a), a) for a in arguments), **keywords)
+        for a in arrays:
+            if a.base is None:
+                a[...] = backend.to_host(sent[id(a)])
+    return call
+
+
+def own_error(case, dtype):
+    """By how much the reference in this dtype is off itself: {output: error}, as `assert_close` counts it."""
+    by_reference = getattr(bind("reference", np), case.operation)
+    expected, rounded = case.call(by_reference), case.call(by_reference, dtype)
+    return {name: np.max(np.abs(rounded[name] - value) / (1.0 + np.abs(value))) for name, value in expected.items()}
+
+
 def _fresh(value, dtype, strided):
     """A copy in the wanted dtype; with `strided`, (M, N, H) as the view that a wide first layer gives."""
-    if not isinstance(value, np.ndarray):
-        return value
     copy = value.astype(dtype) if value.dtype == np.float64 else value.copy()
     if strided and copy.ndim == 3:
         return np.moveaxis(np.ascontiguousarray(np.moveaxis(copy, 0, 1)), 1, 0)
@@ -60,10 +100,16 @@ def cases(sizes, seed=0):
     as_bytes = rng.integers(256, size=(2 * n, d), dtype=np.uint8)
     scale = {"mean": normal(d), "inv_std": rng.uniform(0.5, 2.0, d)}
     none = {"mean": None, "inv_std": None}
+    labels, classes = rng.integers(c, size=2 * n), np.arange(c)
     for label, source, statistics in (("ready", data, none), ("float", data, scale), ("bytes", as_bytes, scale),
                                       ("raw bytes", as_bytes, none)):
-        yield Case("gather", {"data": source, "rows": rows, **statistics, "x": np.zeros((n, d))}, outputs=("x",),
+        yield Case("gather", {"data": source, "labels": labels, "classes": classes, "rows": rows, **statistics,
+                              "x": np.zeros((n, d)), "targets": np.zeros((n, c))}, outputs=("x", "targets"),
                    label=label)
+    for label, least in (("weights", 0.0), ("all zero", 1.0)):
+        sample_weight = np.where(rng.uniform(size=2 * n) < least, 0.0, rng.uniform(0.1, 2.0, 2 * n))
+        yield Case("batch_weights", {"sample_weight": sample_weight, "rows": rows, "weights": np.zeros(n)},
+                   outputs=("weights",), label=label)
 
     x, w, b, y = normal((m, n, d)), normal((m, d, h)), normal((m, h)), normal((m, n, h))
     for label, bias in (("bias", b), ("no bias", None)):
@@ -106,19 +152,57 @@ def cases(sizes, seed=0):
         yield Case("moving_average", {"new": normal(m * h), "decay": decay, "running": normal(m * h)},
                    updates=("running",), label=f"decay {decay}")
 
-    wide = rng.uniform(0.0, 0.1, m * h)
-    for shape, lr, penalty in (((m, h), rng.uniform(0, 0.1, (m, 1)), rng.uniform(0, 0.1, (m, 1))),
-                               ((d, m * h), wide, 2.0 * wide), ((m, h), rng.uniform(0, 0.1, (m, 1)), None)):
-        label = f"{shape}, {'no ' if penalty is None else ''}penalty"
-        common = {"gradients": normal(shape), "lr": lr, "penalty": penalty}
-        for momentum, nesterov in ((0.0, False), (0.9, False), (0.9, True)):
-            velocity = normal(shape) if momentum else None
-            yield Case("sgd", {**common, "velocity": velocity, "parameters": normal(shape)},
-                       {"momentum": momentum, "nesterov": nesterov}, updates=("velocity", "parameters"),
-                       destroyed=("gradients",), label=f"{label}, momentum {momentum}, nesterov {nesterov}")
-        for step, decoupled in ((1, True), (7, False)):
-            yield Case("adam", {**common, "first": normal(shape), "second": normal(shape) ** 2,
-                                "parameters": normal(shape)},
-                       {"step": step, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "decoupled": decoupled},
-                       updates=("first", "second", "parameters"), destroyed=("gradients",),
-                       label=f"{label}, step {step}, decoupled {decoupled}")
+    layout = Layout(NetworkSpec(d, (h,), c), m, np)
+    common = {"gradients": normal(layout.size), "lr": rng.uniform(0, 0.1, m), "l2": rng.uniform(0, 0.1, m)}
+    for momentum, nesterov in ((0.0, False), (0.9, False), (0.9, True)):
+        velocity = normal(layout.size) if momentum else None
+        yield Case("sgd", {**common, "velocity": velocity, "parameters": normal(layout.size)},
+                   {"blocks": layout.blocks, "momentum": momentum, "nesterov": nesterov},
+                   updates=("velocity", "parameters"), destroyed=("gradients",),
+                   label=f"momentum {momentum}, nesterov {nesterov}")
+    for step, decoupled in ((1, True), (7, False)):
+        corrections = 1.0 - np.array([0.9, 0.999]) ** step
+        yield Case("adam", {**common, "corrections": corrections, "first": normal(layout.size),
+                            "second": normal(layout.size) ** 2, "parameters": normal(layout.size)},
+                   {"blocks": layout.blocks, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "decoupled": decoupled},
+                   updates=("first", "second", "parameters"), destroyed=("gradients",),
+                   label=f"step {step}, decoupled {decoupled}")
+
+
+def chain_cases(sizes, seed=0):
+    """Every chain in every variant: below a layer of `units` wide ones (all members side by side) or one a member."""
+    rng = np.random.default_rng(seed)
+    m, n, d, h, _ = sizes
+    normal = rng.standard_normal
+    weights = rng.uniform(0.1, 1.0, n)
+    weights /= weights.sum()
+    x, w, b, y = normal((m, n, d)), normal((m, d, h)), normal((m, h)), np.zeros((m, n, h))
+    unit = {"mean": b, "var": b, "inv_std": b}
+    for kind in ACTIVATIONS:
+        yield Case("linear_activation", {"x": x, "w": w, "b": b, "s": y, "y": y}, {"kind": kind}, outputs=("s", "y"),
+                   label=kind)
+        yield Case("linear_batch_norm_activation",
+                   {"x": x, "w": w, "s": y, "weights": weights, "gamma": rng.uniform(0.5, 1.5, (m, h)),
+                    "beta": normal((m, h)), **unit, "y": y}, {"kind": kind, "eps": 1e-5},
+                   outputs=("s", "mean", "var", "inv_std", "y"), label=kind)
+        for side_by_side in (False, True):
+            shape, units = ((1, n, m * d), (1, m * d)) if side_by_side else ((m, n, d), (m, d))
+            s, gamma, beta = normal(shape) + 1.0, rng.uniform(0.5, 1.5, units), normal(units)
+            mean, var, inv_std, below = np.zeros(units), np.zeros(units), np.zeros(units), np.zeros(shape)
+            gy = normal((m, n, h))
+            for bias in (True, False):
+                label = f"{kind}, {'bias' if bias else 'no bias'}{', members side by side' if side_by_side else ''}"
+                gb = np.zeros((m, h)) if bias else None
+                reference.activation(s, below, kind=kind, xp=np)
+                through = {"gy": gy, "x": MEMBERS_OF + "y_below", "w": w, "gw": np.zeros((m, d, h)), "gb": gb,
+                           "gx": MEMBERS_OF + "gy_below", "s_below": s, "y_below": below.copy(),
+                           "gy_below": np.full(shape, np.nan)}
+                yield Case("linear_backward_activation_backward", {**through, "gs_below": np.zeros(shape)},
+                           {"kind": kind}, outputs=("gw", "gb", "gs_below"), destroyed=("gy_below",), label=label)
+                reference.batch_norm_activation(s, weights, gamma, beta, mean, var, inv_std, below, kind=kind, eps=1e-5,
+                                                xp=np)
+                yield Case("linear_backward_batch_norm_activation_backward",
+                           {**through, "y_below": below.copy(), "weights": weights, "gamma": gamma, "beta": beta,
+                            "mean": mean, "inv_std": inv_std, "gs_below": np.zeros(shape), "ggamma": beta,
+                            "gbeta": beta}, {"kind": kind}, outputs=("gw", "gb", "gs_below", "ggamma", "gbeta"),
+                           destroyed=("gy_below",), label=label)

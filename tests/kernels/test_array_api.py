@@ -12,6 +12,8 @@ from fastmlp.evaluation import evaluate, predict_logits
 from fastmlp.kernels import bind
 from fastmlp.optimizers import SGD, Adam
 
+pytestmark = pytest.mark.L1
+
 strict = pytest.importorskip("array_api_strict")
 
 
@@ -72,8 +74,8 @@ def test_bytes_are_standardised_on_the_device(elsewhere):
 
     images = np.random.default_rng(0).integers(256, size=(9, 5), dtype=np.uint8)
     examples = Examples(images, np.arange(9) % 3, 3, Standardizer.fit(images, "feature"), elsewhere, "float64")
-    x, targets = examples.buffers(4)
-    examples.read(elsewhere.asarray(np.array([8, 1, 1, 0])), x, targets)
+    batch = examples.new_batch(4)
+    examples.read(elsewhere.asarray(np.array([8, 1, 1, 0])), batch)
     expected = (images - images.mean(axis=0)) / images.std(axis=0)
-    assert_close(elsewhere.to_host(x), expected[[8, 1, 1, 0]], STRICT)
-    assert elsewhere.to_host(targets).argmax(axis=1).tolist() == [2, 1, 1, 0]
+    assert_close(elsewhere.to_host(batch.x), expected[[8, 1, 1, 0]], STRICT)
+    assert elsewhere.to_host(batch.targets).argmax(axis=1).tolist() == [2, 1, 1, 0]

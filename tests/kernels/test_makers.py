@@ -4,17 +4,19 @@ import inspect
 
 import numpy as np
 import pytest
-from operations import SIZES, cases
+from operations import SIZES, cases, chain_cases
 from tolerances import KERNEL, assert_close
 
-from fastmlp.kernels import CONTRACT, bind, cupy_fused, numpy_inplace, reference
+from fastmlp.kernels import CHAINS, CONTRACT, bind, chains, cupy_fused, numpy_inplace, reference
+
+pytestmark = pytest.mark.L0
 
 #: The texts of the makers; the GPU's is executed in tests/gpu.
 MAKERS = {"cpu": numpy_inplace, "gpu": cupy_fused.FusedKernels}
 
 
 def offered(maker):
-    return [name for name in CONTRACT if hasattr(maker, name)]
+    return [name for name in (*CONTRACT, *CHAINS) if hasattr(maker, name)]
 
 
 def test_the_reference_has_every_operation_of_the_contract_and_no_other():
@@ -23,8 +25,14 @@ def test_the_reference_has_every_operation_of_the_contract_and_no_other():
     assert len(CONTRACT) == len(set(CONTRACT))
 
 
+def test_the_chains_are_all_there_are():
+    public = {name for name, value in vars(chains).items() if inspect.isfunction(value) and name[0] != "_"}
+    assert public == set(CHAINS)
+
+
 def test_the_cases_cover_the_whole_contract():
     assert {case.operation for case in cases(SIZES[1])} == set(CONTRACT)
+    assert {case.operation for case in chain_cases(SIZES[1])} == set(CHAINS)
 
 
 @pytest.mark.parametrize("name", sorted(MAKERS))
@@ -33,8 +41,9 @@ def test_a_maker_takes_the_arguments_of_the_reference_less_xp(name):
     for operation in offered(MAKERS[name]):
         def shape_of(function):
             parameters = inspect.signature(function).parameters.values()
-            return [(p.name, p.kind, p.default) for p in parameters if p.name not in ("xp", "self")]
-        assert shape_of(getattr(MAKERS[name], operation)) == shape_of(getattr(reference, operation)), operation
+            return [(p.name, p.kind, p.default) for p in parameters if p.name not in ("xp", "self", "kernels")]
+        plain = getattr(reference if operation in CONTRACT else chains, operation)
+        assert shape_of(getattr(MAKERS[name], operation)) == shape_of(plain), operation
 
 
 @pytest.mark.parametrize("name", sorted(MAKERS))
@@ -42,7 +51,7 @@ def test_a_maker_offers_nothing_that_is_not_in_the_contract(name):
     public = {key for key, value in vars(MAKERS[name]).items()
               if inspect.isfunction(value) and key[0] != "_"
               and value.__module__ in (numpy_inplace.__name__, cupy_fused.__name__)}
-    assert public <= set(CONTRACT)
+    assert public <= {*CONTRACT, *CHAINS}
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -88,6 +97,7 @@ def test_bind_takes_the_maker_where_there_is_one_and_the_reference_elsewhere():
     fast, plain = bind("cpu", np), bind("something else", np)
     assert all(hasattr(fast, operation) and hasattr(plain, operation) for operation in CONTRACT)
     assert fast.linear is numpy_inplace.linear
+    assert fast.linear_activation.args == (fast,)       # a chain of the same maker's operations
     y = np.empty((1, 1, 1))
     plain.linear(np.ones((1, 1, 2)), np.ones((1, 2, 1)), np.ones((1, 1)), y)
     assert y.item() == 3.0

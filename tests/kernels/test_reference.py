@@ -9,6 +9,9 @@ from tolerances import assert_close
 
 from fastmlp.kernels import reference
 from fastmlp.kernels.activations import ACTIVATIONS
+from fastmlp.layout import Block
+
+pytestmark = pytest.mark.L0
 
 CLOSE = 1e-13
 
@@ -51,11 +54,21 @@ def test_activations_keep_dtype_and_stay_finite_far_out(kind):
 
 
 def test_gather_takes_the_rows_and_standardises_them(rng):
-    data, x = rng.integers(256, size=(5, 3), dtype=np.uint8), np.empty((4, 3))
+    data, x, targets = rng.integers(256, size=(5, 3), dtype=np.uint8), np.empty((4, 3)), np.empty((4, 2))
     mean, inv_std = rng.normal(size=3), rng.uniform(1, 2, 3)
-    reference.gather(data, np.array([4, 0, 4, 2]), mean, inv_std, x, xp=np)
+    labels = np.array([0, 1, 1, 0, 1])
+    reference.gather(data, labels, np.arange(2), np.array([4, 0, 4, 2]), mean, inv_std, x, targets, xp=np)
+    assert targets.tolist() == [[0, 1], [1, 0], [0, 1], [0, 1]]
     for place, row in enumerate((4, 0, 4, 2)):
         assert_close(x[place], [(float(data[row, j]) - mean[j]) * inv_std[j] for j in range(3)], CLOSE)
+
+
+def test_weights_of_a_batch_are_shares_and_zeros_where_all_are_zero():
+    sample_weight, weights = np.array([1.0, 3.0, 0.0, 0.0]), np.empty(2)
+    reference.batch_weights(sample_weight, np.array([1, 0]), weights, xp=np)
+    assert weights.tolist() == [0.75, 0.25]
+    reference.batch_weights(sample_weight, np.array([2, 3]), weights, xp=np)
+    assert weights.tolist() == [0.0, 0.0]
 
 
 def test_linear_is_the_sum_of_products(rng):
@@ -162,16 +175,21 @@ def test_count_correct_counts_the_highest_logits():
     assert correct.tolist() == [4.5, 0.0]
 
 
+WEIGHT = (Block(0, 1, (1, 1), True, 0, np),)     # of one member: a single weight ...
+BIAS = (Block(0, 1, (1, 1), False, 0, np),)     # ... or a number that is not penalised
+
+
 def test_sgd_by_hand():
-    # g = 2 + 0.5 * 4 = 4; v = 0.9 * 10 + 4 = 13; classical: 4 - 0.1 * 13; Nesterov: 4 - 0.1 * (4 + 0.9 * 13)
+    # g = 2 + 2 * 0.25 * 4 = 4; v = 0.9 * 10 + 4 = 13; classical: 4 - 0.1 * 13; Nesterov: 4 - 0.1 * (4 + 0.9 * 13)
     for nesterov, expected in ((False, 2.7), (True, 4.0 - 0.1 * 15.7)):
         velocity, parameters = np.array([10.0]), np.array([4.0])
-        reference.sgd(np.array([2.0]), np.array([0.1]), np.array([0.5]), velocity, parameters, momentum=0.9,
-                      nesterov=nesterov, xp=np)
+        reference.sgd(np.array([2.0]), np.array([0.1]), np.array([0.25]), velocity, parameters, blocks=WEIGHT,
+                      momentum=0.9, nesterov=nesterov, xp=np)
         assert_close(velocity, [13.0], CLOSE)
         assert_close(parameters, [expected], CLOSE)
     parameters = np.array([4.0])
-    reference.sgd(np.array([2.0]), np.array([0.1]), None, None, parameters, momentum=0.0, nesterov=False, xp=np)
+    reference.sgd(np.array([2.0]), np.array([0.1]), np.array([0.25]), None, parameters, blocks=BIAS, momentum=0.0,
+                  nesterov=False, xp=np)
     assert_close(parameters, [3.8], CLOSE)
 
 
@@ -179,8 +197,8 @@ def test_sgd_by_hand():
 def test_adam_by_hand(decoupled):
     p, g, lr, penalty, m, v, step = 4.0, 2.0, 0.1, 0.5, 0.3, 0.2, 3
     first, second, parameters = np.array([m]), np.array([v]), np.array([p])
-    reference.adam(np.array([g]), np.array([lr]), np.array([penalty]), first, second, parameters, step=step, beta1=0.9,
-                   beta2=0.99, eps=1e-3, decoupled=decoupled, xp=np)
+    reference.adam(np.array([g]), np.array([lr]), np.array([penalty / 2]), 1.0 - np.array([0.9, 0.99]) ** step, first,
+                   second, parameters, blocks=WEIGHT, beta1=0.9, beta2=0.99, eps=1e-3, decoupled=decoupled, xp=np)
     if decoupled:
         p *= 1 - lr * penalty
     else:

@@ -97,6 +97,14 @@ def for_the_cpu(source: str, kernel: str) -> str:
 
 
 @functools.cache
+def shared_library(name: str, text: str) -> Path:
+    """The library that g++ makes of an ordinary C++ text; it exports what is marked visible."""
+    if compiler() is None:
+        raise CompileError("g++ is needed for the libraries of the stand-in and is not there")
+    return _make(name, text, ["-O2", "-shared"])
+
+
+@functools.cache
 def load(source: str, kernel: str, options: tuple[str, ...] = ()) -> ctypes.CDLL:
     """The library with one kernel of a source, compiled at the first request.
 

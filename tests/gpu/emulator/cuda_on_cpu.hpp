@@ -30,8 +30,7 @@
 // All static shared memory of a kernel lies in one section, which the scheduler poisons before each block.
 #define __shared__ static __attribute__((section("cuda_shared")))
 
-extern "C" char __start_cuda_shared[] __attribute__((weak, visibility("hidden")));
-extern "C" char __stop_cuda_shared[] __attribute__((weak, visibility("hidden")));
+extern "C" char __start_cuda_shared[] __attribute__((visibility("hidden")));
 
 static const int warpSize = on_cpu::WARP;
 
@@ -140,6 +139,7 @@ template <class T> T atomicCAS(T* address, std::common_type_t<T> compare, std::c
 // ------------------------------------------------------------------------------------------------ memory and bits
 
 template <class T> T __ldg(const T* address) { return *address; }
+template <class T> T __ldcg(const T* address) { return *address; }
 
 template <class To, class From> To on_cpu_same_bits(From from) {
     static_assert(sizeof(To) == sizeof(From), "");
@@ -237,6 +237,6 @@ template <class... T> void call(void (*kernel)(T...), void** arguments) {
         return on_cpu::launch({{grid[0], grid[1], grid[2]}, {block[0], block[1], block[2]},                     \
                                [](void** arguments) { on_cpu::call(&KERNEL, arguments); }, arguments,           \
                                dynamic_bytes, __start_cuda_shared,                                              \
-                               __start_cuda_shared ? size_t(__stop_cuda_shared - __start_cuda_shared) : 0,      \
+                               size_t(on_cpu::static_margin - __start_cuda_shared),                             \
                                order, seed});                                                                   \
     }

@@ -2,8 +2,8 @@
 
 What is checked beyond the numbers: the count, kind and width of arguments; the sizes of blocks, grids and shared
 memory; that all threads of a block come to the same `__syncthreads`, and those of a warp to the same shuffle; writes
-behind dynamic shared memory. Shared memory begins as NaN. `check_races` runs something under several orders of blocks,
-warps and lanes and compares the bits.
+behind shared memory. Shared memory begins as NaN, in reverse order as 0. `check_races` runs something under several
+orders of blocks, warps and lanes and compares the bits.
 
 What a GPU does and this does not: threads never run at the same time, so a missing `__threadfence`, and races between
 blocks that no order of whole blocks shows, stay unseen; early returns before a barrier, which newer GPUs allow, are
@@ -130,17 +130,18 @@ class CompiledKernel:
             raise TypeError(f"{self.name} takes {len(self.parameters)} arguments, {len(arguments)} were given")
         for k, ((kind, content), parameter) in enumerate(zip(arguments, self.parameters, strict=True)):
             given = Parameter(kind, len(content))
-            if given != parameter:
+            is_null = given.kind == "i" and content == bytes(8) and parameter.kind == "p"
+            if given != parameter and not is_null:
                 raise TypeError(f"{self.name}: argument {k} is {given}, the kernel reads {parameter}")
 
 
 def packed(value: Any) -> tuple[str, bytes]:
     """A launch argument as CuPy hands it to a kernel: Python's numbers are 8 bytes wide, NumPy's as wide as they are.
 
-    Arrays of NumPy become pointers to their data; None is the null pointer.
+    Arrays of NumPy become pointers to their data. The null pointer is a 0 of 8 bytes; CuPy makes 0xffffffff of None.
     """
     if value is None:
-        return "p", bytes(8)
+        raise TypeError("None is not the null pointer for CuPy: pass numpy.uint64(0)")
     if isinstance(value, np.ndarray):
         return "p", np.uint64(value.ctypes.data).tobytes()
     if isinstance(value, bool):

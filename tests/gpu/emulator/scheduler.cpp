@@ -25,12 +25,13 @@ dim3 blockDim, gridDim;
 namespace on_cpu {
 
 alignas(16) char dynamic_shared[MOST_SHARED_BYTES + SHARED_MARGIN];
+__attribute__((section("cuda_shared"))) alignas(16) char static_margin[STATIC_MARGIN] = {0};
 
 namespace {
 
 constexpr size_t STACK_BYTES = 128 * 1024;
 constexpr int POISON = 0xff;                // as bytes of a float or double: NaN
-// Behind dynamic shared memory: as a float a signalling NaN, which any arithmetic turns into a quiet one.
+// Behind shared memory: as a float a signalling NaN, which any arithmetic turns into a quiet one.
 constexpr uint32_t MARGIN = 0x7fa15a5a;
 
 enum class State { ready, in_warp_operation, at_barrier, returned };
@@ -181,15 +182,20 @@ uint3 place(unsigned number, const dim3& size) {
     return {number % size.x, number / size.x % size.y, number / size.x / size.y};
 }
 
+// What shared memory is full of when a block begins. In reverse order it is 0, so that whoever reads what nobody wrote,
+// be it a truth value or a count, gives another result in that order.
+int shared_poison() { return launched->order == reverse ? 0 : POISON; }
+
 uint32_t* margin() { return reinterpret_cast<uint32_t*>(dynamic_shared + (launched->dynamic_bytes + 3) / 4 * 4); }
 
 uint32_t* margin_end() { return margin() + SHARED_MARGIN / 4 - 1; }
 
 void begin_block(int block) {
     blockIdx = place(block, gridDim);
-    if (launched->static_bytes) memset(launched->static_shared, POISON, launched->static_bytes);
-    memset(dynamic_shared, POISON, launched->dynamic_bytes);
+    memset(launched->static_shared, shared_poison(), launched->static_bytes);
+    memset(dynamic_shared, shared_poison(), launched->dynamic_bytes);
     for (uint32_t* place = margin(); place < margin_end(); place++) *place = MARGIN;
+    std::fill_n(reinterpret_cast<uint32_t*>(static_margin), STATIC_MARGIN / 4, MARGIN);
     memset(exchanged, POISON, sizeof exchanged);
     for (int k = 0; k < n_threads; k++) {
         Fiber& fiber = *fibers[k];
@@ -200,11 +206,18 @@ void begin_block(int block) {
     }
 }
 
-bool margin_is_whole() {
-    bool whole = std::all_of(margin(), margin_end(), [](uint32_t word) { return word == MARGIN; });
-    if (!whole) snprintf(message, sizeof message, "wrote behind the %zu bytes of dynamic shared memory",
-                         launched->dynamic_bytes);
-    return whole;
+bool is_whole(const uint32_t* begin, const uint32_t* end) {
+    return std::all_of(begin, end, [](uint32_t word) { return word == MARGIN; });
+}
+
+bool margins_are_whole() {
+    auto behind_static = reinterpret_cast<const uint32_t*>(static_margin);
+    if (!is_whole(margin(), margin_end()))
+        snprintf(message, sizeof message, "wrote behind the %zu bytes of dynamic shared memory",
+                 launched->dynamic_bytes);
+    else if (!is_whole(behind_static, behind_static + STATIC_MARGIN / 4))
+        snprintf(message, sizeof message, "wrote behind the %zu bytes of static shared memory", launched->static_bytes);
+    return !message[0];
 }
 
 // What a device would refuse before the first thread runs.
@@ -275,7 +288,7 @@ int launch(const Launch& what) {
     }
     for (int block : in_order(gridDim.x * gridDim.y * gridDim.z)) {
         begin_block(block);
-        if (run_block() && margin_is_whole()) continue;
+        if (run_block() && margins_are_whole()) continue;
         for (auto& fiber : fibers) fiber->has_begun = false;    // some hang in the middle of a thread
         return 1;
     }

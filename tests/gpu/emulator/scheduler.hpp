@@ -18,9 +18,13 @@ constexpr int WARP = 32;
 constexpr size_t MOST_SHARED_BYTES = 227 * 1024;    // of a block, on the largest devices
 constexpr size_t MOST_STATIC_BYTES = 48 * 1024;
 constexpr size_t SHARED_MARGIN = 4 * 1024;          // behind dynamic shared memory, to see writes beyond its end
+constexpr size_t STATIC_MARGIN = 16 * 1024;         // and behind the static one
 
 // Dynamic shared memory. It lies at a fixed place, so that a name for it can be declared anywhere.
 extern char dynamic_shared[MOST_SHARED_BYTES + SHARED_MARGIN];
+
+// The end of the section of static shared memory: the scheduler is linked behind the kernel.
+extern char static_margin[STATIC_MARGIN];
 
 // The running thread waits until all threads of its block wait at the same barrier.
 void wait_at_barrier(int barrier, int line);

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from .device import Memory, device
+from .device import device
+from .memory import Memory
 
 
 def content_of(value: Any) -> Any:

@@ -9,11 +9,12 @@ import numpy as np
 from emulator import CompileError
 
 from .array import ndarray
-from .device import Event, Graph, Stream, device
+from .device import MEMORY_BYTES, Event, Graph, Stream, device
 from .functions import asarray
+from .memory import OutOfMemoryError
 
 PROPERTIES = {
-    "name": b"stand-in for a GPU", "major": 9, "minor": 0, "totalGlobalMem": 2**33, "multiProcessorCount": 4,
+    "name": b"stand-in for a GPU", "major": 9, "minor": 0, "totalGlobalMem": MEMORY_BYTES, "multiProcessorCount": 4,
     "sharedMemPerBlock": 48 * 1024, "sharedMemPerBlockOptin": 227 * 1024, "maxThreadsPerBlock": 1024, "warpSize": 32,
 }
 
@@ -22,7 +23,6 @@ class Device:
     """`cupy.cuda.Device`: there is one."""
 
     compute_capability = "90"
-    mem_info = (2**32, 2**33)
 
     def __init__(self, device: int | None = None) -> None:
         if device not in (None, 0):
@@ -32,6 +32,10 @@ class Device:
     @property
     def attributes(self) -> dict[str, int]:
         return {"MultiProcessorCount": 4, "MaxSharedMemoryPerBlockOptin": 227 * 1024, "WarpSize": 32}
+
+    @property
+    def mem_info(self) -> tuple[int, int]:
+        return device.memory_info()
 
     def __enter__(self) -> Device:
         return self
@@ -54,13 +58,14 @@ def make_cuda() -> SimpleNamespace:
     """A new `cupy.cuda`, which tests may change."""
     runtime = SimpleNamespace(
         is_hip=False, runtimeGetVersion=lambda: 13000, driverGetVersion=lambda: 13000, getDeviceCount=lambda: 1,
-        getDevice=lambda: 0, getDeviceProperties=lambda number: dict(PROPERTIES), memGetInfo=lambda: (2**32, 2**33),
+        getDevice=lambda: 0, getDeviceProperties=lambda number: dict(PROPERTIES), memGetInfo=device.memory_info,
         deviceSynchronize=lambda: device.wait("synchronize"), streamCaptureModeGlobal=0,
         streamCaptureModeThreadLocal=1, streamCaptureModeRelaxed=2,
     )
     return SimpleNamespace(
         Device=Device, Event=Event, Graph=Graph, Stream=Stream, runtime=runtime, is_available=lambda: True,
         get_current_stream=_current_stream, get_elapsed_time=lambda start, end: 0.0, cublas=SimpleNamespace(),
+        memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
         nvrtc=SimpleNamespace(getVersion=lambda: (13, 0)), compiler=SimpleNamespace(CompileException=CompileError),
     )
 

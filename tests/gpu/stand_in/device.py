@@ -1,30 +1,20 @@
 """The one device that the stand-in plays: its memory, its streams, and what is counted on it.
 
 Kernels run at once, in the order they are launched, unless the current stream is being captured: then they are written
-down for a graph. New memory holds NaN (integers -1) and lies between canaries.
+down for a graph.
 """
 
 from __future__ import annotations
 
+import gc
 import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
+from .memory import Memory, OutOfMemoryError, Task, check_canaries
 
-CANARY_BYTES = 32 * 1024
-POISON = 0xFF       # as bytes of a float or double: NaN
-# What lies beside an array, by its item's size: as a float of that size it is a signalling NaN, which the slightest
-# arithmetic turns into a quiet one, so that `x[i] += 1` beyond the end changes it as well as `x[i] = 1`.
-CANARIES = {
-    size: np.full(CANARY_BYTES // size, pattern, f"u{size}").tobytes()
-    for size, pattern in ((1, 0x5A), (2, 0x7DA1), (4, 0x7FA15A5A), (8, 0x7FF45A5A5A5A5A5A))
-}
-
-
-class OutsideWriteError(RuntimeError):
-    """Something wrote outside an array; on a GPU that would be silent."""
+MEMORY_BYTES = 2**33        # without a limit
 
 
 @dataclass
@@ -34,65 +24,26 @@ class Counts:
     Attributes
     ----------
     launches : kernels that the host launched one by one, array functions included (one each)
-    products : calls of cuBLAS
+    products : calls of cuBLAS that computed at once; they are among the launches
     recorded : kernels written down during a capture, not launched
     graph_launches : launches of graphs
+    replayed : kernels in the graphs that were launched
     host_to_device, device_to_host : copies
     synchronisations : times the host waited, those of copies to the host left out
     allocations : new arrays, those during a capture included
-    allocations_in_capture : new arrays during a capture
+    allocations_in_capture : new arrays during a capture, where that is allowed
     """
 
     launches: int = 0
     products: int = 0
     recorded: int = 0
     graph_launches: int = 0
+    replayed: int = 0
     host_to_device: int = 0
     device_to_host: int = 0
     synchronisations: int = 0
     allocations: int = 0
     allocations_in_capture: int = 0
-
-
-class Memory:
-    """A stretch of device memory between two canaries."""
-
-    def __init__(self, n_bytes: int, item_bytes: int) -> None:
-        whole = np.full(n_bytes + 2 * CANARY_BYTES, POISON, np.uint8)
-        self.bytes = whole[CANARY_BYTES:CANARY_BYTES + n_bytes]
-        self._before, self._behind = whole[:CANARY_BYTES], whole[-CANARY_BYTES:]
-        self._canary = CANARIES[item_bytes]
-        self._set_canaries()
-
-    def _set_canaries(self) -> None:
-        for place in (self._before, self._behind):
-            place[...] = np.frombuffer(self._canary, np.uint8)
-
-    def check(self, after: str) -> None:
-        """Refuse to go on if a canary has changed."""
-        for place, where in ((self._before, "before"), (self._behind, "behind")):
-            if place.tobytes() != self._canary:
-                self._set_canaries()        # reported once
-                raise OutsideWriteError(f"{after}: wrote {where} an array of {self.bytes.size} bytes")
-
-
-@dataclass
-class Task:
-    """A kernel with its arguments: what it does, and the memory it uses, which must be there whenever it runs."""
-
-    name: str
-    work: Callable[[], None]
-    memory: list[weakref.ref[Memory]]
-    check: bool
-
-    def run(self) -> None:
-        memory = [stretch for reference in self.memory if (stretch := reference()) is not None]
-        if len(memory) < len(self.memory):
-            raise RuntimeError(f"the graph's kernel {self.name} uses an array that is gone: on a GPU its memory would "
-                               "belong to another by now")
-        self.work()
-        if self.check:
-            device.check_memory(self.name, memory)
 
 
 class Stream:
@@ -103,6 +54,7 @@ class Stream:
     def __init__(self, null: bool = False, non_blocking: bool = False, ptds: bool = False) -> None:
         self.ptr = 0 if null else id(self)
         self.recording: list[Task] | None = None
+        self.capture_is_invalid = False
         self._outer: list[Stream] = []
 
     def __enter__(self) -> Stream:
@@ -132,20 +84,27 @@ class Stream:
         """Nothing: whatever the event stands for is done."""
 
     def is_capturing(self) -> bool:
+        if self.capture_is_invalid:
+            raise RuntimeError("the stream was capturing, but an error has invalidated the capture sequence")
         return self.recording is not None
 
     def begin_capture(self, mode: int | None = None) -> None:
         if self.ptr == 0:
-            raise RuntimeError("cudaErrorStreamCaptureUnsupported: the default stream cannot be captured")
+            raise RuntimeError("cannot capture on the default (legacy) stream")
         if self.recording is not None:
             raise RuntimeError("cudaErrorIllegalState: the stream is being captured already")
         self.recording = []
 
     def end_capture(self) -> Graph:
+        """What was written down, though an exception ended it early, unless the device itself refused something."""
         if self.recording is None:
             raise RuntimeError("cudaErrorIllegalState: the stream is not being captured")
-        graph, self.recording = Graph(self.recording), None
-        return graph
+        tasks, self.recording = self.recording, None
+        if self.capture_is_invalid:
+            self.capture_is_invalid = False
+            raise RuntimeError("cudaErrorStreamCaptureInvalidated: operation failed due to a previous error during "
+                               "capture")
+        return Graph(tasks)
 
 
 Stream.null = Stream(null=True)
@@ -171,8 +130,9 @@ class Graph:
         self.tasks = tasks
 
     def launch(self, stream: Stream | None = None) -> None:
-        device.refuse_in_capture("Graph.launch")
+        device.refuse_in_capture("Graph.launch", stream)
         device.counts.graph_launches += 1
+        device.counts.replayed += len(self.tasks)
         for task in self.tasks:
             task.run()
 
@@ -187,10 +147,12 @@ class Device:
         self.reset()
 
     def reset(self) -> None:
-        """Begin anew: counts at zero, no memory, the default stream."""
+        """Begin anew: counts at zero, no memory and no limit to it, the default stream."""
         self.counts = Counts()
         self.stream = Stream.null
-        self.allocation_in_capture_allowed = True
+        self.allocation_in_capture_allowed = False
+        self.memory_limit: int | None = None
+        self.fault: Exception | None = None         # of a library, which could only return a number
         self._memory: weakref.WeakSet[Memory] = weakref.WeakSet()
 
     @property
@@ -199,14 +161,30 @@ class Device:
 
     def allocate(self, n_bytes: int, item_bytes: int) -> Memory:
         """New memory for items of so many bytes, full of NaN."""
+        if self.capturing and not self.allocation_in_capture_allowed:
+            raise RuntimeError("an array was made during stream capture")
+        if self.memory_limit is not None and self.used_bytes() + n_bytes > self.memory_limit:
+            gc.collect()        # as CuPy does
+            if self.used_bytes() + n_bytes > self.memory_limit:
+                raise OutOfMemoryError(n_bytes, self.used_bytes(), self.memory_limit)
         self.counts.allocations += 1
-        if self.capturing:
-            if not self.allocation_in_capture_allowed:
-                raise RuntimeError("an array was made during stream capture")
-            self.counts.allocations_in_capture += 1
+        self.counts.allocations_in_capture += self.capturing
         memory = Memory(n_bytes, item_bytes)
         self._memory.add(memory)
         return memory
+
+    def used_bytes(self) -> int:
+        """The size of all arrays together."""
+        return sum(memory.bytes.size for memory in self._memory)
+
+    def memory_info(self) -> tuple[int, int]:
+        """Free and whole memory in bytes, as `memGetInfo` gives them."""
+        whole = MEMORY_BYTES if self.memory_limit is None else self.memory_limit
+        return max(0, whole - self.used_bytes()), whole
+
+    def memory_at(self, address: int, n_bytes: int) -> Memory | None:
+        """The memory that these bytes are in, if they are all in one."""
+        return next((memory for memory in self._memory if memory.holds(address, n_bytes)), None)
 
     def living_arrays(self) -> int:
         """How many stretches of memory are in use."""
@@ -214,14 +192,22 @@ class Device:
 
     def check_memory(self, after: str, memory: Iterable[Memory] | None = None) -> None:
         """Look at the canaries of the given memory, or of all there is."""
-        for stretch in list(self._memory) if memory is None else memory:
-            stretch.check(after)
+        check_canaries(after, list(self._memory) if memory is None else memory)
+
+    def raise_fault(self) -> None:
+        """Raise what a library could not say, once."""
+        fault, self.fault = self.fault, None
+        if fault is not None:
+            raise fault
 
     def submit(self, name: str, work: Callable[[], None], memory: list[Memory], check: bool = False) -> None:
         """Run a kernel that uses this memory, or write it down if the stream is being captured.
 
         With `check`, for kernels that could write anywhere, the canaries around the memory are looked at afterwards.
         """
+        if self.stream.capture_is_invalid:
+            raise RuntimeError("cudaErrorStreamCaptureInvalidated: operation failed due to a previous error during "
+                               "capture")
         task = Task(name, work, [weakref.ref(stretch) for stretch in memory], check)
         if self.stream.recording is None:
             self.counts.launches += 1
@@ -231,13 +217,14 @@ class Device:
             self.stream.recording.append(task)
 
     def wait(self, what: str) -> None:
-        """The host waits for the device."""
+        """The host waits for the device; in a capture it is CUDA that refuses this, not CuPy."""
+        self.stream.capture_is_invalid = self.capturing
         self.refuse_in_capture(what)
         self.counts.synchronisations += 1
 
-    def refuse_in_capture(self, what: str) -> None:
-        """For what makes a capture invalid."""
-        if self.capturing:
+    def refuse_in_capture(self, what: str, stream: Stream | None = None) -> None:
+        """For what a stream, the current one by default, cannot do while it is captured."""
+        if (stream or self.stream).recording is not None:
             raise RuntimeError(f"the current stream is capturing, so {what} is not allowed")
 
     def refuse_library_in_capture(self, library: str) -> None:

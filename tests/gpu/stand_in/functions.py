@@ -75,6 +75,9 @@ def array(obj: Any, dtype: Any = None, copy: bool = True) -> ndarray:
         raise TypeError("a list of device arrays is no array: stack them")
     device.refuse_in_capture("a copy to the device")
     host = np.asarray(obj, dtype)
+    if host.flags.fnc:                      # CuPy keeps the order
+        columns = array(host.T)
+        return view_on(columns.content.T, columns.memory)
     result = new(host.shape, host.dtype)
     result.set(host)
     return result

@@ -1,0 +1,291 @@
+"""One network or population in training: its steps and epochs, and what their future depends on.
+
+A step gathers its batch on the device, runs forward and backward, and updates. Within an epoch nothing crosses between
+host and device: the permutation and the rates go up before it, the losses of all steps come down after it. On a GPU a
+stretch of steps is recorded once and replayed from then on.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastmlp.errors import ConfigError, DivergenceError, FastMLPError
+from fastmlp.examples import Batch, Examples
+from fastmlp.network import Network
+from fastmlp.optimizers import Optimizer, restore, snapshot
+from fastmlp.progress import Progress
+from fastmlp.recording import Recording
+from fastmlp.schedules import Schedule
+from fastmlp.seeds import Stream, generator
+
+Array = Any
+SILENCE = Progress()
+MOST_RECORDINGS = 4     # kept: whole stretches, the end of an epoch, and what a last, shorter epoch needs
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """What one pass over the data did.
+
+    Attributes
+    ----------
+    losses : ndarray (steps, M)
+        The batch loss of each step before its update.
+    seconds : float
+        Time spent in the steps.
+    n_examples : int
+        Examples seen.
+    complete : bool
+        Whether all steps that were asked for were made.
+    """
+
+    losses: npt.NDArray[Any]
+    seconds: float
+    n_examples: int
+    complete: bool
+
+
+def check_batches(n: int, batch_size: int, batch_norm: bool) -> None:
+    """Refuse batch sizes that cannot be trained with.
+
+    Raises
+    ------
+    ConfigError
+        A batch larger than the data, or a last batch of one row under batch norm (which needs two for a variance).
+    """
+    if batch_size < 1:
+        raise ConfigError(f"batch_size = {batch_size} must be at least 1")
+    if batch_size > n:
+        raise ConfigError(f"batch_size = {batch_size} is larger than the {n} training examples: "
+                          f"choose one of at most {n}")
+    if batch_norm and (n % batch_size == 1 or batch_size == 1):
+        better = next(size for size in range(max(2, batch_size - 1), n + 1)
+                      if n % size != 1 and size != batch_size) if n > 1 else None
+        raise ConfigError(f"batch_size = {batch_size} leaves a batch of one row of the {n} training examples, and "
+                          f"batch norm needs at least two: choose another, such as {better}, or switch batch norm off")
+
+
+class Trainer:
+    """Everything the future of a training depends on, in one place.
+
+    Parameters
+    ----------
+    network : Network
+        Initialised; it is trained in place.
+    examples : Examples
+        The training part.
+    optimizer : Optimizer
+        `SGD` or `Adam`.
+    schedule : callable
+        From steps (n, 1) to rates (n, 1) or (n, M).
+    batch_size : int
+        Examples a step; the last batch of an epoch may be smaller.
+    seed : int, default 0
+        Of the order of the examples (shared by all members).
+    bn_decay : float, default 0.9
+        Fraction of batch norm's running statistics that is kept each step.
+    shuffle : bool, default True
+        A new order every epoch.
+    record : bool, default True
+        On a GPU, record steps as CUDA graphs and replay them, instead of launching every kernel every time. The
+        numbers are the same.
+
+    Attributes
+    ----------
+    step, epoch : int
+        Updates made, epochs begun.
+    rate_factor : float
+        Multiplies the schedule; 1 unless a stopping rule lowers it.
+    """
+
+    def __init__(self, network: Network, examples: Examples, optimizer: Optimizer, schedule: Schedule, *,
+                 batch_size: int, seed: int = 0, bn_decay: float = 0.9, shuffle: bool = True,
+                 record: bool = True) -> None:
+        check_batches(examples.n, batch_size, network.spec.batch_norm and bool(network.spec.hidden))
+        network.backend.check(network.parameters, examples.data)
+        if (examples.n_features, examples.n_classes, examples.dtype) != (
+                network.spec.n_inputs, network.spec.n_classes, network.dtype):
+            raise ConfigError(f"examples of {examples.n_features} features, {examples.n_classes} classes and "
+                              f"{examples.dtype} do not fit a network of {network.spec.n_inputs}, "
+                              f"{network.spec.n_classes} and {network.dtype}")
+        self.network, self.examples, self.optimizer, self.schedule = network, examples, optimizer, schedule
+        self.batch_size, self.bn_decay, self.shuffle = batch_size, bn_decay, shuffle
+        self.rng = generator(seed, Stream.ORDER)
+        self.step = self.epoch = 0
+        self.rate_factor = 1.0
+        self.record = record and network.backend.steps_at_once > 1
+        self._recordings: dict[tuple[int, ...], Recording] = {}
+        self._seen: set[tuple[int, ...]] = set()        # stretches of steps that have run, call by call
+        optimizer.prepare(network)
+        self._good = (network.parameters + 0.0, network.running + 0.0, network.has_running)
+        self._good_optimizer = (optimizer, snapshot(optimizer))
+        self._batches: dict[int, Batch] = {}
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in one pass over the data, the smaller last one included."""
+        return -(-self.examples.n // self.batch_size)
+
+    def rates(self, first: int, n: int) -> npt.NDArray[np.float64]:
+        """Learning rates of the n steps from step `first` (from 0) on: (n, M)."""
+        rates = self.rate_factor * self.schedule(np.arange(first, first + n)[:, None])
+        return np.broadcast_to(rates, (n, self.network.members))
+
+    def run_epoch(self, max_steps: int | None = None, watcher: Progress = SILENCE,
+                  should_stop: Callable[[], bool] | None = None) -> EpochReport:
+        """One pass over the data in a new order, or its first `max_steps` steps.
+
+        The watcher is told, and `should_stop` asked, before every step, or on a GPU every stretch of recorded steps.
+
+        Raises
+        ------
+        DivergenceError
+            A step's loss was NaN or infinite; the network has its parameters from the beginning of the epoch again.
+        """
+        network, examples, backend = self.network, self.examples, self.network.backend
+        n_steps = min(self.steps_per_epoch, self.steps_per_epoch if max_steps is None else max_steps)
+        rates = self.rates(self.step, n_steps)
+        self.keep_good_state()
+        order = self.rng.permutation(examples.n) if self.shuffle else np.arange(examples.n)
+        began = time.perf_counter()
+        plan = np.concatenate([rates, self.optimizer.constants(n_steps)], axis=1)       # (steps, M + constants)
+        plan, losses = backend.asarray(plan.astype(network.dtype)), network.empty((n_steps, network.members))
+        planned = self._stretches(n_steps)
+        done = 0
+        try:
+            # A diverging loss is found below, by looking at it.
+            with np.errstate(all="ignore"), backend.explaining_memory():
+                for sizes, rows in zip(planned, examples.deliver(order, [sum(s) for s in planned]), strict=True):
+                    if should_stop is not None and should_stop():
+                        break
+                    until = done + len(sizes)
+                    self._run(sizes, rows, plan[done:until, ...], losses[done:until, ...])
+                    done = until
+                    watcher.step(self.step + done)
+        except BaseException:                           # possibly amid an update: go back to a state that is whole
+            self.restore_good_state()
+            raise
+        host_losses = backend.to_host(losses)[:done]    # waits for the device, once an epoch
+        seconds = time.perf_counter() - began
+        self._check_finite(host_losses, rates)
+        self.step += done
+        self.optimizer.step += done
+        self.epoch += 1
+        return EpochReport(host_losses, seconds, min(done * self.batch_size, examples.n), done == n_steps)
+
+    def _circumstances(self, sizes: tuple[int, ...]) -> list[Any]:
+        """What a step takes for granted, next to its arguments: memory, objects and numbers."""
+        network, examples, optimizer = self.network, self.examples, self.optimizer
+        buffers = [part for n in sorted(set(sizes)) for part in (self._batch(n), network.reserve(n))]
+        settings = [value for name, value in sorted(vars(optimizer).items()) if name not in ("state", "step")]
+        return [network, network.l2, examples, examples.data, examples.labels, examples.sample_weight, optimizer,
+                *optimizer.state.values(), *buffers, *settings, self.bn_decay]
+
+    def _stretches(self, n_steps: int) -> list[tuple[int, ...]]:
+        """The next steps' batch sizes, grouped as the steps run together: one by one, or as many as are recorded."""
+        sizes = [min(self.batch_size, self.examples.n - k * self.batch_size) for k in range(n_steps)]
+        at_once = self.network.backend.steps_at_once if self.record else 1
+        if self.examples.streams:
+            at_once = min(at_once, max(1, self.examples.rows_at_once // self.batch_size))
+        return [tuple(sizes[k:k + at_once]) for k in range(0, n_steps, at_once)]
+
+    @property
+    def _statistics_begun(self) -> bool:
+        return self.network.has_running or not self.network.running.shape[0]
+
+    def _run(self, sizes: tuple[int, ...], rows: Array, plan: Array, losses: Array) -> None:
+        """Make some steps: one after the other at first, recorded when the same come again.
+
+        The first time, they compile and load what they need, which a recording must not do, and the first step of all
+        begins the running statistics.
+        """
+        recording = None
+        if self.record and sizes in self._seen and self._statistics_begun:
+            recording = self._recording(sizes, rows, plan, losses)
+        if recording is None:
+            self.make_steps(sizes, rows, plan, losses)
+            self._seen.add(sizes)
+        else:
+            recording.replay(rows, plan, losses)
+
+    def _recording(self, sizes: tuple[int, ...], rows: Array, plan: Array, losses: Array) -> Recording | None:
+        """The recording of steps of these sizes; None, and a warning, where the device cannot record."""
+        recording, circumstances = self._recordings.pop(sizes, None), self._circumstances(sizes)
+        if recording is None or not recording.holds_under(circumstances):
+            try:
+                recording = Recording(self.network.backend, partial(self.make_steps, sizes), (rows, plan, losses),
+                                      circumstances)
+            except FastMLPError:
+                raise
+            except RuntimeError as error:               # CuPy's and CUDA's; the numbers are the same without
+                self.record = False
+                warnings.warn(f"steps cannot be recorded ({type(error).__name__}: {str(error)[:200]}), so every kernel "
+                              f"is launched by itself, which is slower", RuntimeWarning, stacklevel=3)
+                return None
+            while len(self._recordings) >= MOST_RECORDINGS:
+                self._recordings.pop(next(iter(self._recordings)))
+        self._recordings[sizes] = recording             # the last used one is last
+        return recording
+
+    def _batch(self, n: int) -> Batch:
+        """The arrays of a batch of n; those of the two sizes that were last used are kept."""
+        batch = self._batches.pop(n, None)
+        if batch is None or batch.source is not self.examples:
+            while len(self._batches) >= 2:
+                self._batches.pop(next(iter(self._batches)))
+            batch = self.examples.new_batch(n)
+        self._batches[n] = batch
+        return batch
+
+    def make_steps(self, sizes: tuple[int, ...], rows: Array, plan: Array, losses: Array) -> None:
+        """One step after the other: read a batch, loss and gradient, update.
+
+        sizes of the n batches; rows (their sum,); plan (n, M + constants): each step's rates, then what its optimizer
+        wants besides  ->  losses (n, M)
+        """
+        network, start = self.network, 0
+        for k, n in enumerate(sizes):
+            batch = self._batch(n)
+            self.examples.read(rows[start:start + n], batch)
+            network.loss_and_gradient(batch.x, batch.targets, batch.weights, losses[k, ...])
+            self.optimizer.update(network, plan[k, :network.members], plan[k, network.members:])
+            network.update_running(self.bn_decay)
+            start += n
+
+    def _check_finite(self, losses: npt.NDArray[Any], rates: npt.NDArray[np.float64]) -> None:
+        bad = np.argwhere(~np.isfinite(losses))
+        if len(bad):
+            k, member = bad[0]
+            self.diverged(f"the loss became {losses[k, member]}", self.step + int(k) + 1, float(rates[k, member]),
+                          int(member))
+
+    def diverged(self, what: str, step: int, lr: float, member: int) -> None:
+        """Put the last good state back and raise `DivergenceError`."""
+        self.restore_good_state()
+        who = f" in member {member}" if self.network.members > 1 else ""
+        remedy = "try a lower learning rate" if step else "the initial weights or the penalty are too large"
+        raise DivergenceError(f"{what} at step {step}, learning rate {lr:.3g}{who}: the state of the last good epoch "
+                              f"is kept; {remedy}", step=step, lr=lr)
+
+    def keep_good_state(self) -> None:
+        """Remember parameters, running statistics and the optimizer's state as they are now."""
+        network = self.network
+        self._good[0][...] = network.parameters
+        self._good[1][...] = network.running
+        self._good = (*self._good[:2], network.has_running)
+        self._good_optimizer = (self.optimizer, snapshot(self.optimizer))
+
+    def restore_good_state(self) -> None:
+        """Go back to what was last remembered."""
+        network = self.network
+        network.parameters[...], network.running[...], network.has_running = self._good
+        self.optimizer = self._good_optimizer[0]
+        restore(*self._good_optimizer)
