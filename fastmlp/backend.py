@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastmlp.cpu import blas_pools, cpu_model
+from fastmlp.cpu import blas_pools, cpu_model, usable_cores
 from fastmlp.errors import ConfigError, DeviceError
 from fastmlp.gpu import GpuReport, probe_gpu
 
@@ -25,9 +25,11 @@ __all__ = [
 ]
 
 RECORDED_STEPS = 32         # one launch of a graph costs some ten microseconds, a step about as much
+RECORDED_WORK = 5e9         # multiplications recorded together on a CPU: some 50 ms, in which nobody can interrupt
 CACHED_CHUNK = 4 << 20      # bytes: enough rows for the product, few enough for the cache
 DEVICE_CHUNK = 256 << 20    # enough rows that launches do not count
 UPLOAD_BYTES = 64 << 20     # at a time
+KERNELS = ("auto", "compiled", "numpy")
 
 
 @dataclass(frozen=True)
@@ -65,11 +67,11 @@ class Backend:
     def asarray(self, host: npt.ArrayLike) -> Any:
         """An array of this backend with the content of a host array, of the same shape and type.
 
-        On the CPU an array is not copied: the result shares its memory. On a GPU it is C-contiguous.
+        It is C-contiguous. On the CPU an array that was so is not copied: the result shares its memory.
         """
+        array = np.asarray(host, order="C")     # the kernels read rows
         if self.name != "gpu":
-            return self.xp.asarray(host)
-        array = np.asarray(host, order="C")     # CuPy would keep another order, and the kernels read rows
+            return self.xp.asarray(array)
         with self.explaining_memory():
             if array.nbytes <= UPLOAD_BYTES or len(array) < 2:
                 return self.xp.asarray(array)
@@ -92,9 +94,15 @@ class Backend:
         return np.asarray(host_array(array))
 
     @property
-    def steps_at_once(self) -> int:
-        """Training steps that are worth recording together; 1 where nothing is recorded."""
-        return RECORDED_STEPS if self.name == "gpu" else 1
+    def records(self) -> bool:
+        """Whether `record` makes anything faster here."""
+        return self.name == "gpu" or self.kernels.record is not None
+
+    def steps_at_once(self, multiplications: float) -> int:
+        """Training steps of so many multiplications each that are worth recording together; 1 where nothing is."""
+        if self.name == "gpu":
+            return RECORDED_STEPS
+        return max(1, min(RECORDED_STEPS, int(RECORDED_WORK / multiplications))) if self.records else 1
 
     @property
     def chunk_bytes(self) -> int:
@@ -139,13 +147,14 @@ class Backend:
                 f"the host (--keep-data host, or Examples(keep='host'))") from error
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        """A function that does what `work` does, on the same memory, in one launch (a CUDA graph).
+        """A function that does what `work` does, on the same memory, in one launch (a CUDA graph) or call.
 
         `work` is called once, and nothing of it is executed then. It must not make arrays, wait, or copy to the host;
-        the kernels that it uses must have run before, so that they are compiled. On the CPU it is `work` itself.
+        the kernels that it uses must have run before, so that they are compiled. Where nothing can be recorded it is
+        `work` itself.
         """
         if self.name != "gpu":
-            return work
+            return work if self.kernels.record is None else self.kernels.record(work)
         stream = _recording_stream(self.xp)
         with stream:
             stream.begin_capture()
@@ -180,8 +189,9 @@ class Backend:
                 )
 
 
-def resolve(device: str = "auto", precision: str = "float32") -> Backend:
-    """Choose where to compute.
+def resolve(device: str = "auto", precision: str = "float32", *, kernels: str = "auto",
+            threads: int | None = None) -> Backend:
+    """Choose where and how to compute.
 
     Parameters
     ----------
@@ -190,6 +200,12 @@ def resolve(device: str = "auto", precision: str = "float32") -> Backend:
     precision : {"float32", "tf32"}, default "float32"
         "tf32" lets a GPU round the factors of large float32 products to 10 bits behind the point, for the sake of its
         tensor cores. It is never chosen by itself.
+    kernels : {"auto", "compiled", "numpy"}, default "auto"
+        On a CPU, who makes the operations: those in C, compiled for this processor when they are first used, or NumPy.
+        "auto" takes NumPy where there is no C compiler. A GPU has its own.
+    threads : int, optional
+        How many the CPU computes with. By default the compiled kernels find out while they train, and NumPy's BLAS
+        takes what it finds.
 
     Returns
     -------
@@ -199,21 +215,23 @@ def resolve(device: str = "auto", precision: str = "float32") -> Backend:
     Raises
     ------
     DeviceError
-        "gpu" was asked for and cannot be used; one sentence says what is missing and the way out.
+        "gpu" or "compiled" was asked for and cannot be used; one sentence says what is missing and the way out.
     ConfigError
-        The device is none of the three, or the precision neither of the two, or "tf32" was asked of a CPU.
+        An argument is none of those, or "tf32" was asked of a CPU.
 
     Examples
     --------
     >>> resolve("cpu").name
     'cpu'
     """
-    from fastmlp.kernels import PRECISIONS, bind
+    from fastmlp.kernels import PRECISIONS
 
-    if device not in ("auto", "cpu", "gpu"):
-        raise ConfigError(f"device {device!r} is unknown; take 'auto', 'cpu' or 'gpu'")
-    if precision not in PRECISIONS:
-        raise ConfigError(f"precision {precision!r} is unknown; take {' or '.join(map(repr, PRECISIONS))}")
+    for name, value, known in (("device", device, ("auto", "cpu", "gpu")), ("precision", precision, PRECISIONS),
+                               ("kernels", kernels, KERNELS)):
+        if value not in known:
+            raise ConfigError(f"{name} {value!r} is unknown; take {', '.join(map(repr, known[:-1]))} or {known[-1]!r}")
+    if threads is not None and threads < 1:
+        raise ConfigError(f"{threads} threads cannot compute; take 1 or more")
     reason = ""
     if device != "cpu":
         gpu = probe_gpu()
@@ -230,9 +248,33 @@ def resolve(device: str = "auto", precision: str = "float32") -> Backend:
     if precision != "float32":
         raise ConfigError(f"precision {precision!r} needs a GPU"
                           + (f", and {reason}" if reason else "") + ": leave it out, the CPU computes in float32")
-    threads = max((pool["num_threads"] for pool in blas_pools()), default=1)
-    description = f"cpu: {cpu_model()}, NumPy {np.__version__}, {threads} BLAS thread{'s' if threads > 1 else ''}"
-    return Backend("cpu", np, bind("cpu", np), description, reason)
+    made, how = _cpu_kernels(kernels, threads)
+    return Backend("cpu", np, made, f"cpu: {cpu_model()}, NumPy {np.__version__}, {how}", reason)
+
+
+@functools.lru_cache(maxsize=16)
+def _cpu_kernels(kernels: str, threads: int | None) -> tuple[Any, str]:
+    """The operations for NumPy's arrays and who makes them, in words; made once in a process."""
+    from fastmlp.kernels import bind, numpy_inplace
+    from fastmlp.kernels.compiled import CompiledKernels
+
+    problem = "as asked"
+    if kernels != "numpy":
+        try:
+            maker = CompiledKernels(threads)
+            return bind(np, maker), f"compiled kernels, {_count(threads or usable_cores(), 'thread')}" + (
+                " at most" if threads is None else "")
+        except DeviceError as error:
+            if kernels == "compiled":
+                raise DeviceError(f"kernels 'compiled' cannot be used: {error}; leave it out to compute with "
+                                  f"NumPy") from error
+            problem = str(error)
+    blas = threads or max((pool["num_threads"] for pool in blas_pools()), default=1)
+    return bind(np, numpy_inplace), f"{_count(blas, 'BLAS thread')} (NumPy's kernels: {problem})"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 @functools.lru_cache(maxsize=4)
@@ -245,8 +287,9 @@ def _recording_stream(cupy: Any) -> Any:
 def _gpu_kernels(cupy: Any, precision: str) -> Any:
     """Made once in a process: they hold compiled modules, cuBLAS's handle and its workspace."""
     from fastmlp.kernels import bind
+    from fastmlp.kernels.cupy_fused import FusedKernels
 
-    return bind("gpu", cupy, precision)
+    return bind(cupy, FusedKernels(cupy, precision))
 
 
 def is_device_array(x: Any) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fastmlp.backend import KERNELS
 from fastmlp.errors import ConfigError
 from fastmlp.examples import KEEP
 from fastmlp.initializers import INITIALIZERS
@@ -99,7 +100,11 @@ class TrainOptions:
                                  low=1)
     device: str = option("auto", "where to compute; auto takes a GPU where one can be used", group=TRAINING,
                          choices=("auto", "cpu", "gpu"))
-
+    kernels: str = option("auto", "who makes the CPU's operations: C compiled for this processor when first used, or "
+                          "NumPy; auto takes NumPy where there is no C compiler", group=TRAINING, choices=KERNELS)
+    threads: int | None = option(None, "threads of the CPU's operations (default: what is fastest, found out while "
+                                 "training; of NumPy's kernels what its BLAS finds)", int, group=TRAINING, low=1,
+                                 high=1024)
     precision: str = option("float32", "of large float32 products on a GPU; tf32 rounds their factors to 10 bits for "
                             "its tensor cores", group=TRAINING, choices=PRECISIONS)
     keep_data: str = option("auto", "where a GPU finds the data: auto leaves on the host what takes more than half of "

@@ -1,8 +1,9 @@
-"""The processor's name, and the threads of the libraries that multiply matrices on it."""
+"""The processor's name and cores, and the threads of the libraries that multiply matrices on it."""
 
 from __future__ import annotations
 
 import functools
+import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from fastmlp.errors import ConfigError
+
+
+def usable_cores() -> int:
+    """The cores that this process may use, which in a container or under taskset are fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def blas_pools() -> list[dict[str, Any]]:

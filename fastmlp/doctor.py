@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import fastmlp
-from fastmlp.cpu import blas_pools, cpu_model
+from fastmlp.cpu import blas_pools, cpu_model, usable_cores
 from fastmlp.gpu import probe_gpu
 
 _PACKAGES = ("numpy", "scipy", "scikit-learn", "matplotlib", "safetensors", "threadpoolctl", "tqdm",
@@ -51,7 +51,7 @@ def report(*, gpu: bool = True, folder: Path | None = None) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu": cpu_model(),
-        "cores": _usable_cores(),
+        "cores": usable_cores(),
         "packages": {"fastmlp": fastmlp.__version__, **{name: _version(name) for name in _PACKAGES}},
         "blas": [
             {"library": pool["internal_api"], "version": pool["version"], "threads": pool["num_threads"],
@@ -112,13 +112,6 @@ def _gpu_facts(gpu: dict[str, Any]) -> list[tuple[str, str]]:
         facts.append(("GPU", f"{gpu['device']}, {gpu['memory_bytes'] / 2**30:.0f} GiB, compute capability "
                              f"{gpu['compute_capability']}, {gpu['devices']} visible"))
     return facts
-
-
-def _usable_cores() -> int:
-    """The cores that this process may use, which in a container or under taskset are fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _version(package: str) -> str:

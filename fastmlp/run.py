@@ -20,6 +20,7 @@ import numpy.typing as npt
 from fastmlp import schedules
 from fastmlp.backend import Backend, resolve
 from fastmlp.config import TrainOptions
+from fastmlp.cpu import blas_threads
 from fastmlp.data import Dataset, load_dataset
 from fastmlp.data.download import data_folder
 from fastmlp.data.standardize import Standardizer
@@ -88,7 +89,7 @@ def run_training(options: TrainOptions, say: Callable[[str], None] = print) -> t
     """
     if options.quiet:
         say = _say_nothing
-    backend = resolve(options.device, options.precision)
+    backend = resolve(options.device, options.precision, kernels=options.kernels, threads=options.threads)
     data = load_dataset(
         options.data, data_dir=options.data_dir, target=options.target, train_batches=options.train_batches,
         validation_batches=options.validation_batches, validation=options.validation, test=options.test,
@@ -108,9 +109,11 @@ def run_training(options: TrainOptions, say: Callable[[str], None] = print) -> t
         say(f"model  {_shape(model)}: {model.network.spec.n_parameters} parameters")
         status, began = "finished", time.perf_counter()
         try:
-            train(trainer, options.total_steps(n_train), parts={k: parts[k] for k in ("train", "val") if k in parts},
-                  evaluate_every=options.evaluate_every, watcher=make_progress("quiet" if options.quiet else "auto"),
-                  should_stop=interrupted, history=history, description=f"{data.name} {_shape(model)}")
+            with blas_threads(options.threads):
+                train(trainer, options.total_steps(n_train), evaluate_every=options.evaluate_every, history=history,
+                      parts={k: parts[k] for k in ("train", "val") if k in parts}, should_stop=interrupted,
+                      watcher=make_progress("quiet" if options.quiet else "auto"),
+                      description=f"{data.name} {_shape(model)}")
         except DivergenceError as error:
             status, failure = "diverged", error
         except KeyboardInterrupt:                                       # a second Ctrl-C, amid an epoch

@@ -121,7 +121,7 @@ class Trainer:
         self.rng = generator(seed, Stream.ORDER)
         self.step = self.epoch = 0
         self.rate_factor = 1.0
-        self.record = record and network.backend.steps_at_once > 1
+        self.record = record and network.backend.records
         self._recordings: dict[tuple[int, ...], Recording] = {}
         self._seen: set[tuple[int, ...]] = set()        # stretches of steps that have run, call by call
         optimizer.prepare(network)
@@ -192,7 +192,8 @@ class Trainer:
     def _stretches(self, n_steps: int) -> list[tuple[int, ...]]:
         """The next steps' batch sizes, grouped as the steps run together: one by one, or as many as are recorded."""
         sizes = [min(self.batch_size, self.examples.n - k * self.batch_size) for k in range(n_steps)]
-        at_once = self.network.backend.steps_at_once if self.record else 1
+        work = 3.0 * self.batch_size * self.network.layout.size         # forward, and backward to weights and inputs
+        at_once = self.network.backend.steps_at_once(work) if self.record else 1
         if self.examples.streams:
             at_once = min(at_once, max(1, self.examples.rows_at_once // self.batch_size))
         return [tuple(sizes[k:k + at_once]) for k in range(0, n_steps, at_once)]

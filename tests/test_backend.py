@@ -132,8 +132,24 @@ def test_the_cpu_is_described_and_never_asks_for_a_gpu(machine):
     assert cpu.reason == ""
     assert cpu.description.startswith("cpu: ")
     assert f", NumPy {np.__version__}, " in cpu.description
-    assert "BLAS thread" in cpu.description
+    assert "kernels" in cpu.description
+    assert "thread" in cpu.description
     assert backend.probe_gpu.cache_info().currsize == 0
+
+
+def test_the_cpus_kernels_and_threads_are_chosen_by_name():
+    numpy = backend.resolve("cpu", kernels="numpy", threads=1)
+    assert not numpy.records
+    assert "1 BLAS thread (NumPy's kernels: as asked)" in numpy.description
+    assert numpy.steps_at_once(1e6) == 1
+    compiled = backend.resolve("cpu", threads=3)
+    if compiled.records:
+        assert compiled.description.endswith("compiled kernels, 3 threads")
+        assert compiled.steps_at_once(1.0) == backend.RECORDED_STEPS
+        assert compiled.steps_at_once(1e12) == 1        # or nobody could interrupt them
+    for wrong in ({"kernels": "fast"}, {"threads": 0}):
+        with pytest.raises(ConfigError, match=r"'fast' is unknown; take 'auto', 'compiled' or 'numpy'|0 threads"):
+            backend.resolve("cpu", **wrong)
 
 
 def test_cupy_not_installed(monkeypatch, packages):

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from tolerances import GRADIENT
 
+from fastmlp import gradcheck
+from fastmlp.backend import resolve
 from fastmlp.errors import ConfigError, DataError
 from fastmlp.finite_differences import Cost, extrapolated_slopes
 from fastmlp.gradcheck import GradientCheck, TensorCheck, check_gradients
 from fastmlp.gradcheck_report import run_gradcheck, table, verdict, write_report
-from fastmlp.kernels import numpy_inplace
 from fastmlp.kernels.activations import ACTIVATIONS, Activation
 from fastmlp.layout import Block, NetworkSpec
 from fastmlp.network import Network
@@ -82,8 +83,9 @@ def test_the_same_seed_gives_the_same_check_and_another_seed_another():
 # ------------------------------------------------------------------------------------------------ planted errors
 
 def spoil(monkeypatch, operation, output, change):
-    """Let an operation of the NumPy maker go wrong in one of its outputs."""
-    right = getattr(numpy_inplace, operation)
+    """Let an operation of the CPU's go wrong in one of its outputs."""
+    kernels = resolve("cpu").kernels
+    right = getattr(kernels, operation)
     place = list(inspect.signature(right).parameters).index(output)
 
     def wrong(*arguments, **keywords):
@@ -91,7 +93,7 @@ def spoil(monkeypatch, operation, output, change):
         if arguments[place] is not None:
             change(arguments[place])
 
-    monkeypatch.setattr(numpy_inplace, operation, wrong)
+    monkeypatch.setattr(kernels, operation, wrong)
 
 
 def negate(array):
@@ -129,6 +131,7 @@ def test_a_wrong_slope_is_caught(monkeypatch):
     right = ACTIVATIONS["gelu"]
     wrong = Activation(right.value, lambda s, y, xp: right.slope(s, y, xp) + 1e-5, False)
     monkeypatch.setitem(ACTIVATIONS, "gelu", wrong)
+    monkeypatch.setattr(gradcheck, "resolve", lambda device: resolve(device, kernels="numpy"))  # who looks it up there
     assert not check_gradients(NetworkSpec(6, (5,), 3, activation="gelu")).passed()
 
 

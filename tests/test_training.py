@@ -196,7 +196,7 @@ def test_an_interrupt_in_the_first_epoch_leaves_no_running_statistics(make_train
 
 
 def test_should_stop_ends_training_before_the_next_step(make_trainer):
-    trainer = make_trainer(batch_size=6)                                # 10 steps an epoch
+    trainer = make_trainer(batch_size=6, record=False)                  # 10 steps an epoch
     asked = itertools.count(1)
     history = train(trainer, 100, parts={"val": trainer.examples}, should_stop=lambda: next(asked) > 14)
     assert trainer.step == 14
@@ -266,7 +266,7 @@ def test_watchers_are_told_everything_and_let_go_after_an_error(make_trainer):
             self.calls.append("finish")
 
     watcher = Watcher()
-    train(make_trainer(), 5, parts={}, watcher=watcher, description="a test")
+    train(make_trainer(record=False), 5, parts={}, watcher=watcher, description="a test")
     assert watcher.calls == [("start", 5, 2, "a test"), 1, 2, 3, ("epoch", 1), 4, 5, ("epoch", 2), "finish"]
     watcher = Watcher()
     with pytest.raises(KeyboardInterrupt):

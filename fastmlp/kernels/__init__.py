@@ -1,18 +1,16 @@
 """The kernel contract and its makers.
 
-`reference` holds every operation of a training step in plain array code. A maker (`numpy_inplace` for NumPy,
-`cupy_fused` for CuPy) offers faster versions of some; `bind` puts the two together for one array library.
+`reference` holds every operation of a training step in plain array code. A maker (`compiled` and `numpy_inplace` for
+NumPy's arrays, `cupy_fused` for CuPy's) offers faster versions of some; `bind` puts the two together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
-from fastmlp.kernels import chains, numpy_inplace, reference
-from fastmlp.kernels.cupy_fused import FusedKernels
+from fastmlp.kernels import chains, reference
 
 #: The operations of a training step, in order of use; `reference` documents them.
 CONTRACT = (
@@ -27,39 +25,35 @@ CHAINS = (
     "linear_backward_batch_norm_activation_backward",
 )
 
-#: For each backend what makes its faster operations, given its array library.
-MAKERS: dict[str, Callable[[Any, str], Any]] = {"cpu": lambda _xp, _precision: numpy_inplace, "gpu": FusedKernels}
 PRECISIONS = ("float32", "tf32")
 
 
-def bind(name: str, xp: Any, precision: str = "float32") -> SimpleNamespace:
+def bind(xp: Any, maker: Any = None) -> SimpleNamespace:
     """All operations of `CONTRACT` and `CHAINS` for one backend.
 
     Parameters
     ----------
-    name : str
-        The backend, "cpu" or "gpu"; a backend without a maker of its own runs the reference.
     xp : module
         The array library that the reference's operations shall use.
-    precision : {"float32", "tf32"}, default "float32"
-        How a GPU multiplies float32 numbers in large products; elsewhere it has no meaning.
+    maker : object, optional
+        Offers faster versions of some; without one the reference computes.
 
     Returns
     -------
     SimpleNamespace
-        One attribute an operation, called without `xp`.
+        One attribute an operation, called without `xp`; and `record`, which turns a function of operations into one
+        that does the same in a single call, or None where the maker does not offer it.
 
     Examples
     --------
     >>> import numpy as np
-    >>> kernels = bind("cpu", np)
+    >>> kernels = bind(np)
     >>> y = np.empty((1, 1, 2))
     >>> kernels.activation(np.array([[[-1.0, 2.0]]]), y, kind="relu")
     >>> y.tolist()
     [[[0.0, 2.0]]]
     """
-    maker = MAKERS[name](xp, precision) if name in MAKERS else None
-    kernels = SimpleNamespace()
+    kernels = SimpleNamespace(record=getattr(maker, "record", None))
     for operation in CONTRACT:
         plain = partial(getattr(reference, operation), xp=xp)
         setattr(kernels, operation, getattr(maker, operation, None) or plain)

@@ -28,6 +28,7 @@ def _ones(n: int, dtype: np.dtype[Any]) -> Array:
     return row
 
 
+LARGEST_PRODUCT = 4096      # rows; BLAS adds more of them up with a visible error in float32
 LARGEST_TILE = 4 << 20      # bytes; larger ones would gain nothing, as they leave the cache
 _tiles: dict[tuple[int, int], Array] = {}
 
@@ -47,9 +48,13 @@ def _tile(row: Array, n: int) -> Array:
     return tile
 
 
-def _column_sums(x: Array, out: Array) -> None:
-    """Sum over the batch.  x (M, N, H)  ->  out (M, H)."""
-    np.matmul(_ones(x.shape[-2], x.dtype), x, out=out[:, None, :])
+def _column_sums(x: Array, out: Array, weights: Array | None = None) -> None:
+    """Sum over the batch, weighted by (N,) if there are weights.  x (M, N, H)  ->  out (M, H)."""
+    n = x.shape[-2]
+    if n <= LARGEST_PRODUCT:
+        np.matmul(_ones(n, x.dtype) if weights is None else weights[None, :], x, out=out[:, None, :])
+    else:
+        out[...] = np.add.reduce(x if weights is None else weights[:, None] * x, axis=-2, dtype=np.float64)
 
 
 def gather(data: Array, labels: Array, classes: Array, rows: Array, mean: Array | None, inv_std: Array | None,
@@ -79,9 +84,9 @@ def activation(x: Array, y: Array, *, kind: str) -> None:
 
 def batch_norm_activation(x: Array, weights: Array, gamma: Array, beta: Array, mean: Array, var: Array,
                           inv_std: Array, y: Array, *, kind: str, eps: float) -> None:
-    np.matmul(weights[None, :], x, out=mean[:, None, :])
+    _column_sums(x, mean, weights)
     np.subtract(x, mean[:, None, :], out=y)                 # y serves as the centred x
-    np.matmul(weights[None, :], np.square(y), out=var[:, None, :])
+    _column_sums(np.square(y), var, weights)
     np.add(var, eps, out=inv_std)
     np.sqrt(inv_std, out=inv_std)
     np.reciprocal(inv_std, out=inv_std)

@@ -153,7 +153,7 @@ class Breaker(Progress):
         self.at_step = at_step
 
     def step(self, step):
-        if step == self.at_step:
+        if step >= self.at_step:
             raise KeyboardInterrupt
 
 

@@ -32,7 +32,7 @@ class StrictBackend(Backend):
 
 @pytest.fixture(scope="module")
 def elsewhere():
-    return StrictBackend("strict", strict, bind("strict", strict), "array_api_strict on device1")
+    return StrictBackend("strict", strict, bind(strict), "array_api_strict on device1")
 
 
 def test_arrays_of_the_strict_device_cannot_be_touched_by_numpy(elsewhere):

@@ -7,12 +7,24 @@ import pytest
 from operations import SIZES, cases, chain_cases
 from tolerances import KERNEL, assert_close
 
-from fastmlp.kernels import CHAINS, CONTRACT, bind, chains, cupy_fused, numpy_inplace, reference
+from fastmlp.errors import DeviceError
+from fastmlp.kernels import CHAINS, CONTRACT, bind, chains, compiled, cupy_fused, numpy_inplace, reference
 
 pytestmark = pytest.mark.L0
 
 #: The texts of the makers; the GPU's is executed in tests/gpu.
-MAKERS = {"cpu": numpy_inplace, "gpu": cupy_fused.FusedKernels}
+MAKERS = {"numpy": numpy_inplace, "compiled": compiled.CompiledKernels, "gpu": cupy_fused.FusedKernels}
+
+
+@pytest.fixture(scope="module", params=["numpy", "compiled, 1 thread", "compiled, 3 threads"])
+def maker(request):
+    """Those that compute here."""
+    if request.param == "numpy":
+        return numpy_inplace
+    try:
+        return compiled.CompiledKernels(int(request.param.split()[1]))
+    except DeviceError as reason:
+        pytest.skip(str(reason))
 
 
 def offered(maker):
@@ -50,20 +62,19 @@ def test_a_maker_takes_the_arguments_of_the_reference_less_xp(name):
 def test_a_maker_offers_nothing_that_is_not_in_the_contract(name):
     public = {key for key, value in vars(MAKERS[name]).items()
               if inspect.isfunction(value) and key[0] != "_"
-              and value.__module__ in (numpy_inplace.__name__, cupy_fused.__name__)}
-    assert public <= {*CONTRACT, *CHAINS}
+              and value.__module__ in (numpy_inplace.__name__, compiled.__name__, cupy_fused.__name__)}
+    assert public <= {*CONTRACT, *CHAINS, "record"}
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("strided", [False, True], ids=["contiguous", "strided"])
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
-def test_the_maker_for_numpy_computes_what_the_reference_computes(sizes, strided, dtype):
+def test_the_makers_for_numpy_compute_what_the_reference_computes(maker, sizes, strided, dtype):
     for case in cases(sizes):
-        maker = getattr(numpy_inplace, case.operation, None)
-        if maker is None:
+        if not hasattr(maker, case.operation):
             continue
         expected = case.call(getattr(reference, case.operation), xp=np)
-        got = case.call(maker, dtype, strided)
+        got = case.call(getattr(maker, case.operation), dtype, strided)
         assert got.keys() == expected.keys()
         for output, value in got.items():
             what = f"{case.operation} ({case.label}): {output}"
@@ -72,13 +83,13 @@ def test_the_maker_for_numpy_computes_what_the_reference_computes(sizes, strided
 
 
 @pytest.mark.parametrize("sizes", SIZES[1:3], ids=str)
-def test_the_old_content_of_outputs_does_not_matter(sizes):
-    for maker in (reference, numpy_inplace):
-        extra = {"xp": np} if maker is reference else {}
+def test_the_old_content_of_outputs_does_not_matter(maker, sizes):
+    for source in (reference, maker):
+        extra = {"xp": np} if source is reference else {}
         for case in cases(sizes):
-            if hasattr(maker, case.operation):
-                over_nan = case.call(getattr(maker, case.operation), **extra)
-                over_seven = case.call(getattr(maker, case.operation), poison=7.0, **extra)
+            if hasattr(source, case.operation):
+                over_nan = case.call(getattr(source, case.operation), **extra)
+                over_seven = case.call(getattr(source, case.operation), poison=7.0, **extra)
                 for output, value in over_nan.items():
                     assert np.isfinite(value).all(), f"{case.operation} ({case.label}): {output} was not written"
                     assert np.array_equal(value, over_seven[output]), f"{case.operation}: {output} depends on what was"
@@ -94,7 +105,7 @@ def test_the_reference_computes_in_the_dtype_of_its_arrays(sizes):
 
 
 def test_bind_takes_the_maker_where_there_is_one_and_the_reference_elsewhere():
-    fast, plain = bind("cpu", np), bind("something else", np)
+    fast, plain = bind(np, numpy_inplace), bind(np)
     assert all(hasattr(fast, operation) and hasattr(plain, operation) for operation in CONTRACT)
     assert fast.linear is numpy_inplace.linear
     assert fast.linear_activation.args == (fast,)       # a chain of the same maker's operations

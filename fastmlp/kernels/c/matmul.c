@@ -1,0 +1,136 @@
+// c[m] (N, H) = a[m] (N, K) b[m] (K, H) for M members, any strides of a and b.
+//
+// Goto & van de Geijn 2008, with one level of blocking, as the layers here are narrow: a panel of b (K_BLOCK deep, as
+// wide as VECTORS registers) is copied into the first-level cache; the registers hold a tile of ROWS rows of c of that
+// width while it is made. The threads share the rows. Columns beyond H are computed from zeros and not stored.
+
+#if defined(__AVX512F__)
+#define VECTOR_BYTES 64
+#define VECTORS 4
+#define ROWS 6              // 24 of 32 registers hold sums
+#elif defined(__AVX__)
+#define VECTOR_BYTES 32
+#define VECTORS 2
+#define ROWS 6              // 12 of 16
+#else
+#define VECTOR_BYTES 16
+#define VECTORS 4
+#define ROWS 4              // 16 of 32 (NEON); with SSE some are spilled
+#endif
+#define LANES (VECTOR_BYTES / (int64_t)sizeof(REAL))
+#define WIDTH (VECTORS * LANES)
+#define K_BLOCK 96          // panel: 24 KB
+#define ROW_BLOCK 192       // of a transposed a, copied: 72 KB
+
+typedef REAL Vector __attribute__((vector_size(VECTOR_BYTES), may_alias));
+typedef REAL LooseVector __attribute__((vector_size(VECTOR_BYTES), may_alias, aligned(sizeof(REAL))));
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 8")
+
+static _Thread_local REAL panel[K_BLOCK * WIDTH] __attribute__((aligned(64)));
+static _Thread_local REAL turned[K_BLOCK * ROW_BLOCK] __attribute__((aligned(64)));
+
+typedef struct { const REAL* at; int64_t row, k; } Factor;      // a, with its strides
+
+// c (rows, columns), of which `vectors` registers are needed: set from, or with `add` increased by, a times the panel.
+INLINE void tile(const int rows, const int vectors, REAL* c, int64_t c_row, Factor a, int64_t depth, int64_t columns,
+                 int add) {
+    Vector sums[ROWS][VECTORS];
+    UNROLL for (int i = 0; i < rows; i++) UNROLL for (int v = 0; v < vectors; v++) sums[i][v] = (Vector){0};
+    for (int64_t k = 0; k < depth; k++) {
+        const Vector* b = (const Vector*)(panel + k * WIDTH);
+        const REAL* column = a.at + k * a.k;
+        UNROLL for (int i = 0; i < rows; i++)
+            UNROLL for (int v = 0; v < vectors; v++) sums[i][v] += column[i * a.row] * b[v];
+    }
+    int64_t rest = columns - (vectors - 1) * LANES;             // in the last register
+    UNROLL for (int i = 0; i < rows; i++) {
+        REAL* to = c + i * c_row;
+        UNROLL for (int v = 0; v < vectors; v++, to += LANES) {
+            if (v < vectors - 1 || rest == LANES) {
+                LooseVector* whole = (LooseVector*)to;
+                if (add) sums[i][v] += *whole;
+                *whole = sums[i][v];
+            } else {
+                REAL numbers[LANES] __attribute__((aligned(64)));
+                *(Vector*)numbers = sums[i][v];
+                for (int64_t l = 0; l < rest; l++) to[l] = add ? to[l] + numbers[l] : numbers[l];
+            }
+        }
+    }
+}
+
+INLINE void rows_of_tiles(const int vectors, REAL* c, int64_t c_row, Factor a, int64_t rows, int64_t depth,
+                          int64_t columns, int add) {
+    int64_t i = 0;
+#define TILES_OF(n)                                                                                         \
+    for (; i + n <= rows; i += n)                                                                           \
+        tile(n, vectors, c + i * c_row, c_row, (Factor){a.at + i * a.row, a.row, a.k}, depth, columns, add)
+    TILES_OF(ROWS);
+    TILES_OF(2);
+    TILES_OF(1);
+}
+
+static void panel_product(REAL* c, int64_t c_row, Factor a, int64_t rows, int64_t depth, int64_t columns, int add) {
+    switch ((columns + LANES - 1) / LANES) {
+        case 1: rows_of_tiles(1, c, c_row, a, rows, depth, columns, add); break;
+        case 2: rows_of_tiles(2, c, c_row, a, rows, depth, columns, add); break;
+#if VECTORS > 2
+        case 3: rows_of_tiles(3, c, c_row, a, rows, depth, columns, add); break;
+        case 4: rows_of_tiles(4, c, c_row, a, rows, depth, columns, add); break;
+#endif
+    }
+}
+
+// A part (depth, columns) of b, with strides, into the panel; zeros fill its last register.
+static void fill_panel(const REAL* b, int64_t b_k, int64_t b_column, int64_t depth, int64_t columns) {
+    int64_t filled = (columns + LANES - 1) / LANES * LANES;
+    if (b_column == 1)
+        for (int64_t k = 0; k < depth; k++) {
+            memcpy(panel + k * WIDTH, b + k * b_k, columns * sizeof(REAL));
+            for (int64_t j = columns; j < filled; j++) panel[k * WIDTH + j] = 0;
+        }
+    else
+        for (int64_t j = 0; j < filled; j++)
+            for (int64_t k = 0; k < depth; k++) panel[k * WIDTH + j] = j < columns ? b[k * b_k + j * b_column] : 0;
+}
+
+static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+// Rows of one member's product. A transposed a is copied so that its numbers lie as the tiles read them: its rows are
+// often 2^n bytes apart and would fall into the same few places of the cache.
+static void product_rows(REAL* c, int64_t c_row, Factor a, const REAL* b, int64_t b_k, int64_t b_column, int64_t rows,
+                         int64_t depth, int64_t columns) {
+    for (int64_t i = 0; i < rows; i += ROW_BLOCK)
+        for (int64_t k = 0; k < depth; k += K_BLOCK) {
+            int64_t some_rows = smaller(ROW_BLOCK, rows - i), some_depth = smaller(K_BLOCK, depth - k);
+            Factor part = {a.at + i * a.row + k * a.k, a.row, a.k};
+            if (a.row == 1 && a.k != 1) {
+                for (int64_t l = 0; l < some_depth; l++)
+                    memcpy(turned + l * ROW_BLOCK, part.at + l * a.k, some_rows * sizeof(REAL));
+                part = (Factor){turned, 1, ROW_BLOCK};
+            }
+            for (int64_t j = 0; j < columns; j += WIDTH) {
+                int64_t some_columns = smaller(WIDTH, columns - j);
+                fill_panel(b + k * b_k + j * b_column, b_k, b_column, some_depth, some_columns);
+                panel_product(c + i * c_row + j, c_row, part, some_rows, some_depth, some_columns, k > 0);
+            }
+        }
+}
+
+OPERATION(matmul) {
+    Array3 c = ARRAY3(0);
+    const REAL *a = POINTER(REAL, 3), *b = POINTER(REAL, 7);
+    int64_t a_member = INTEGER(4), a_row = INTEGER(5), a_k = INTEGER(6);
+    int64_t b_member = INTEGER(8), b_k = INTEGER(9), b_column = INTEGER(10);
+    int64_t members = INTEGER(11), rows = INTEGER(12), depth = INTEGER(13), columns = INTEGER(14);
+    int64_t tiles = (rows + ROWS - 1) / ROWS;
+    Range mine = SHARE(members * tiles, 1);
+    for (int64_t t = mine.first; t < mine.last;) {
+        int64_t m = t / tiles, first = t % tiles, last = smaller(tiles, first + mine.last - t);
+        int64_t i = first * ROWS;
+        product_rows(ROW(c, m, i), c.row, (Factor){a + m * a_member + i * a_row, a_row, a_k}, b + m * b_member, b_k,
+                     b_column, smaller(rows, last * ROWS) - i, depth, columns);
+        t += last - first;
+    }
+}

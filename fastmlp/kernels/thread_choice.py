@@ -1,0 +1,57 @@
+"""How many threads shall run a list of operations: found out while it runs, since only then it is known.
+
+More threads are faster until they are not: a small network has too little work for many, and where other programs use
+the processor, threads that wait for each other wait long. As results do not depend on the number, the training itself
+is the measurement: each number has its turn, then the fastest is used, and now and then the others are tried again.
+"""
+
+from __future__ import annotations
+
+from statistics import median
+
+FIRST_TRIALS = 3        # of each number; the first may be slow for other reasons
+REVISIT = 64            # runs between two trials of the others
+REMEMBERED = 5          # latest times of each number
+
+
+class ThreadChoice:
+    """Proposes numbers of threads and is told how long they took.
+
+    Parameters
+    ----------
+    most : int
+        The highest number; 1, 2, 4, ... up to it are tried.
+    fixed : int, optional
+        The only number, where somebody has decided.
+
+    Examples
+    --------
+    >>> choice = ThreadChoice(2)
+    >>> for _ in range(8):
+    ...     threads = choice.propose()
+    ...     choice.took(threads, 1.0 / threads)
+    >>> choice.best
+    2
+    """
+
+    def __init__(self, most: int, fixed: int | None = None) -> None:
+        powers = [1 << k for k in range(most.bit_length()) if 1 << k < most]
+        self._times: dict[int, list[float]] = {number: [] for number in ([fixed] if fixed else [*powers, most])}
+        self._runs = 0
+        self.best = fixed or most
+
+    def propose(self) -> int:
+        """The number of threads for the next run."""
+        if len(self._times) == 1:
+            return self.best
+        round_of_trials = self._runs % REVISIT
+        trials = FIRST_TRIALS if self._runs < REVISIT else 1
+        numbers = list(self._times)
+        return numbers[round_of_trials // trials] if round_of_trials < trials * len(numbers) else self.best
+
+    def took(self, threads: int, seconds: float) -> None:
+        """Note how long a run with so many threads took."""
+        self._runs += 1
+        self._times[threads] = [*self._times[threads], seconds][-REMEMBERED:]
+        if all(self._times.values()):
+            self.best = min(self._times, key=lambda number: median(self._times[number]))
