@@ -24,6 +24,7 @@ Array = Any
 Blocks = Any
 
 USUAL_THREADS = 4       # of operations that are not recorded, where nobody said how many
+DEEP, SMALL, PARTS = 768, 1 << 15, 4     # when and into how many parts a product is split along its depth
 KINDS = {kind: number for number, kind in enumerate(ACTIVATIONS)}       # as in c/activations.h
 
 
@@ -69,7 +70,7 @@ class CompiledKernels:
         self._fixed_threads, self._most_threads = threads, threads or usable_cores()
         self._usual_threads = threads or min(self._most_threads, USUAL_THREADS)
         self._libraries: dict[str, _Library] = {"float32": _Library("float32")}
-        self._parts: dict[str, Array] = {}                              # scratch of the losses
+        self._parts: dict[str, Array] = {}
         self._recorded: list[tuple[int, bytes, tuple[Any, ...]]] | None = None
 
     # ------------------------------------------------------------------------------------------- running and recording
@@ -127,8 +128,28 @@ class CompiledKernels:
     # ------------------------------------------------------------------------------------------------ layers
 
     def _matmul(self, a: Array, b: Array, c: Array) -> None:
-        """The product a b, whose last axis is contiguous.  a (M, N, K), b (M, K, H)  ->  c (M, N, H)."""
-        self._do("matmul", c, *_block(c), a, *_strides(a), b, *_strides(b), *a.shape, b.shape[2])
+        """The product a b, whose last axis is contiguous.  a (M, N, K), b (M, K, H)  ->  c (M, N, H).
+
+        One that is deep and small is made in PARTS, as if by members that share the depth. So each thread has its part
+        of the weights, which it has just updated, in its cache.
+        """
+        (members, n, depth), columns = a.shape, b.shape[2]
+        splits = members == 1 and depth >= DEEP and depth % PARTS == 0 and c.size <= SMALL and c.flags.c_contiguous
+        if not splits:
+            self._do("matmul", c, *_block(c), a, *_strides(a), b, *_strides(b), *a.shape, columns)
+            return
+        (_, a_row, a_k), (_, b_k, b_column) = _strides(a), _strides(b)
+        parts, some = self._scratch(c, PARTS), depth // PARTS
+        self._do("matmul", c, parts, c.size, columns, a, some * a_k, a_row, a_k, b, some * b_k, b_k, b_column, PARTS, n,
+                 some, columns)
+        self._do("add_parts", c, parts, c[0], PARTS, c.size)
+
+    def _scratch(self, like: Array, times: int = 1) -> Array:
+        """A flat array for what one operation leaves for the next, as large as so many of this one."""
+        key, size = like.dtype.name, like.size * times
+        if key not in self._parts or self._parts[key].size < size:
+            self._parts[key] = np.empty(size, like.dtype)
+        return self._parts[key]
 
     def linear(self, x: Array, w: Array, b: Array | None, y: Array) -> None:
         self._matmul(x, w, y)
@@ -175,10 +196,7 @@ class CompiledKernels:
         self._loss("hinge", logits, targets, weights, loss, glogits)
 
     def _loss(self, name: str, logits: Array, targets: Array, weights: Array, loss: Array, glogits: Array) -> None:
-        size, key = logits.shape[0] * logits.shape[1], logits.dtype.name
-        if key not in self._parts or self._parts[key].size < size:
-            self._parts[key] = np.empty(size, logits.dtype)
-        parts = self._parts[key]
+        parts = self._scratch(logits[:, :, 0])
         self._do(name, logits, *_block(logits), *_block(glogits), targets, weights, parts, *logits.shape)
         self._do("sum_parts", loss, parts, loss, *logits.shape[:2])
 

@@ -1,7 +1,8 @@
 // Rows of the data set -> one batch, standardised, and its one-hot targets; the examples' weights.
 
 // data (n, D) Source, labels (n,), rows (N,), mean, inv_std (D,) or none  ->  x (N, D), targets (N, C). One pass: bytes
-// become numbers in registers.
+// become numbers in registers. The threads share the columns, as they do in the first layer's products, so that what one
+// has made need not move to the other's cache.
 #define GATHER(name, Source)                                                                                \
     OPERATION(name) {                                                                                       \
         const Source* data = POINTER(Source, 0);                                                            \
@@ -9,16 +10,17 @@
         const REAL *mean = POINTER(REAL, 3), *inv_std = POINTER(REAL, 4);                                   \
         REAL *x = POINTER(REAL, 5), *targets = POINTER(REAL, 6);                                            \
         int64_t n = INTEGER(7), d = INTEGER(8), c = INTEGER(9);                                             \
-        Range mine = SHARE(n, 1);                                                                           \
-        for (int64_t i = mine.first; i < mine.last; i++) {                                                  \
+        Range mine = SHARE(d, CACHE_LINE);                                                                  \
+        for (int64_t i = 0; i < n; i++) {                                                                   \
             const Source* restrict from = data + rows[i] * d;                                               \
             REAL* restrict to = x + i * d;                                                                  \
             if (mean)                                                                                       \
-                for (int64_t k = 0; k < d; k++) to[k] = ((REAL)from[k] - mean[k]) * inv_std[k];             \
+                for (int64_t k = mine.first; k < mine.last; k++) to[k] = ((REAL)from[k] - mean[k]) * inv_std[k]; \
             else                                                                                            \
-                for (int64_t k = 0; k < d; k++) to[k] = (REAL)from[k];                                      \
-            for (int64_t k = 0; k < c; k++) targets[i * c + k] = labels[rows[i]] == k;                      \
+                for (int64_t k = mine.first; k < mine.last; k++) to[k] = (REAL)from[k];                     \
         }                                                                                                   \
+        for (int64_t i = 0; thread == 0 && i < n; i++)                                                      \
+            for (int64_t k = 0; k < c; k++) targets[i * c + k] = labels[rows[i]] == k;                      \
     }
 
 GATHER(gather_bytes, uint8_t)

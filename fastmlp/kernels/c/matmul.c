@@ -2,7 +2,7 @@
 //
 // Goto & van de Geijn 2008, with one level of blocking, as the layers here are narrow: a panel of b (K_BLOCK deep, as
 // wide as VECTORS registers) is copied into the first-level cache; the registers hold a tile of ROWS rows of c of that
-// width while it is made. The threads share the rows. Columns beyond H are computed from zeros and not stored.
+// width while it is made. Columns beyond H are computed from zeros and not stored.
 
 #if defined(__AVX512F__)
 #define VECTOR_BYTES 64
@@ -97,10 +97,10 @@ static void fill_panel(const REAL* b, int64_t b_k, int64_t b_column, int64_t dep
 
 static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
-// Rows of one member's product. A transposed a is copied so that its numbers lie as the tiles read them: its rows are
-// often 2^n bytes apart and would fall into the same few places of the cache.
-static void product_rows(REAL* c, int64_t c_row, Factor a, const REAL* b, int64_t b_k, int64_t b_column, int64_t rows,
-                         int64_t depth, int64_t columns) {
+// One member's product, or a part of it. A transposed a is copied so that its numbers lie as the tiles read them: its
+// rows are often 2^n bytes apart and would fall into the same few places of the cache.
+static void product(REAL* c, int64_t c_row, Factor a, const REAL* b, int64_t b_k, int64_t b_column, int64_t rows,
+                    int64_t depth, int64_t columns) {
     for (int64_t i = 0; i < rows; i += ROW_BLOCK)
         for (int64_t k = 0; k < depth; k += K_BLOCK) {
             int64_t some_rows = smaller(ROW_BLOCK, rows - i), some_depth = smaller(K_BLOCK, depth - k);
@@ -118,19 +118,33 @@ static void product_rows(REAL* c, int64_t c_row, Factor a, const REAL* b, int64_
         }
 }
 
+// The threads share the columns of a wide b, of which each would otherwise copy all panels, else the rows.
 OPERATION(matmul) {
     Array3 c = ARRAY3(0);
     const REAL *a = POINTER(REAL, 3), *b = POINTER(REAL, 7);
     int64_t a_member = INTEGER(4), a_row = INTEGER(5), a_k = INTEGER(6);
     int64_t b_member = INTEGER(8), b_k = INTEGER(9), b_column = INTEGER(10);
     int64_t members = INTEGER(11), rows = INTEGER(12), depth = INTEGER(13), columns = INTEGER(14);
-    int64_t tiles = (rows + ROWS - 1) / ROWS;
-    Range mine = SHARE(members * tiles, 1);
+    int wide = columns >= rows && columns >= 2 * WIDTH * threads;
+    int64_t grain = wide ? WIDTH : ROWS, length = wide ? columns : rows, grains = (length + grain - 1) / grain;
+    Range mine = SHARE(members * grains, 1);
     for (int64_t t = mine.first; t < mine.last;) {
-        int64_t m = t / tiles, first = t % tiles, last = smaller(tiles, first + mine.last - t);
-        int64_t i = first * ROWS;
-        product_rows(ROW(c, m, i), c.row, (Factor){a + m * a_member + i * a_row, a_row, a_k}, b + m * b_member, b_k,
-                     b_column, smaller(rows, last * ROWS) - i, depth, columns);
+        int64_t m = t / grains, first = t % grains, last = smaller(grains, first + mine.last - t);
+        int64_t start = first * grain, some = smaller(length, last * grain) - start;
+        int64_t i = wide ? 0 : start, j = wide ? start : 0;
+        product(ROW(c, m, i) + j, c.row, (Factor){a + m * a_member + i * a_row, a_row, a_k},
+                b + m * b_member + j * b_column, b_k, b_column, wide ? rows : some, depth, wide ? some : columns);
         t += last - first;
     }
+}
+
+// parts (P, size)  ->  sum (size,)
+OPERATION(add_parts) {
+    const REAL* restrict parts = POINTER(REAL, 0);
+    REAL* restrict sum = POINTER(REAL, 1);
+    int64_t n_parts = INTEGER(2), size = INTEGER(3);
+    Range mine = SHARE(size, CACHE_LINE);
+    for (int64_t k = mine.first; k < mine.last; k++) sum[k] = parts[k];
+    for (int64_t p = 1; p < n_parts; p++)
+        for (int64_t k = mine.first; k < mine.last; k++) sum[k] += parts[p * size + k];
 }
