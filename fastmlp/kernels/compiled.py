@@ -11,7 +11,7 @@ import ctypes
 import struct
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,7 +25,43 @@ Blocks = Any
 
 USUAL_THREADS = 4       # of operations that are not recorded, where nobody said how many
 DEEP, SMALL, PARTS = 768, 1 << 15, 4     # when and into how many parts a product is split along its depth
+LONGEST_JOINED = 112    # K_BLOCK of c/matmul.c
 KINDS = {kind: number for number, kind in enumerate(ACTIVATIONS)}       # as in c/activations.h
+
+
+class Operation(NamedTuple):
+    """An operation that was written down."""
+
+    name: str
+    dtype: np.dtype[Any]
+    arguments: tuple[Any, ...]
+
+
+def joined(operations: list[Operation]) -> list[Operation]:
+    """The same with each first layer's gradient and its descent in one, where they follow each other.
+
+    `sgd` destroys the gradients, so nobody can want to read them afterwards.
+    """
+    result: list[Operation] = []
+    for operation in operations:
+        before = result[-1] if result else operation
+        if operation.name != "sgd" or before.name != "matmul":
+            result.append(operation)
+            continue
+        gw, _, row, *factors = before.arguments
+        g, lr, l2, p, outer, members, _, twice = operation.arguments
+        n_members, rows, depth, columns = factors[-4:]
+        same = gw.ctypes.data == g.ctypes.data and row == columns and columns % members == 0
+        if not same or n_members != 1 or depth > LONGEST_JOINED or (members > 1 and outer != rows):
+            result.append(operation)
+            continue
+        size = rows * columns
+        result[-1] = Operation("matmul_sgd", operation.dtype,
+                               (p[:size], 0, row, *factors, lr, l2, columns // members, twice))
+        if size < p.size:       # the other layers of a single network
+            rest = (g[size:], lr, l2, p[size:], 1, 1, p.size - size, twice)
+            result.append(Operation("sgd", operation.dtype, rest))
+    return result
 
 
 class _Call(ctypes.Structure):
@@ -71,44 +107,47 @@ class CompiledKernels:
         self._usual_threads = threads or min(self._most_threads, USUAL_THREADS)
         self._libraries: dict[str, _Library] = {"float32": _Library("float32")}
         self._parts: dict[str, Array] = {}
-        self._recorded: list[tuple[int, bytes, tuple[Any, ...]]] | None = None
+        self._recorded: list[Operation] | None = None
 
     # ------------------------------------------------------------------------------------------- running and recording
 
+    def _library(self, dtype: np.dtype[Any]) -> _Library:
+        key = dtype.name
+        if key not in self._libraries:
+            self._libraries[key] = _Library(key)
+        return self._libraries[key]
+
     def _do(self, name: str, like: Array, *arguments: Any) -> None:
         """Run an operation in the dtype of `like`, or write it down; arguments are arrays, None, numbers."""
-        key = like.dtype.name
-        library = self._libraries.get(key)
-        if library is None:
-            library = self._libraries[key] = _Library(key)
-        words = [_word(value, like.dtype) for value in arguments]
-        form = "".join("d" if type(word) is float else "q" for word in words)
-        packed = struct.pack(form, *words)
-        address = library.address(name)
+        packed = _pack(arguments, like.dtype)
         if self._recorded is not None:
-            self._recorded.append((address, packed, arguments))
-            self._recording_in = library
+            self._recorded.append(Operation(name, like.dtype, arguments))
             return
-        call = _Call(address, ctypes.cast(ctypes.c_char_p(packed), ctypes.c_void_p))
+        library = self._library(like.dtype)
+        call = _Call(library.address(name), _address(packed))
         library.run_calls(ctypes.addressof(call), 1, self._usual_threads)
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        """A function that does what `work` does, on the same memory, in one call; nothing of it is done now."""
+        """A function that does what `work` does, on the same memory, in one call; nothing of it is done now.
+
+        All operations must be of one dtype.
+        """
         self._recorded = []
         try:
             work()
-            recorded = self._recorded
+            operations = joined(self._recorded)
         finally:
             self._recorded = None
-        library = self._recording_in
-        calls = (_Call * len(recorded))(*(
-            _Call(address, ctypes.cast(ctypes.c_char_p(packed), ctypes.c_void_p)) for address, packed, _ in recorded))
-
+        library = self._library(operations[0].dtype)
+        packed = [_pack(operation.arguments, operation.dtype) for operation in operations]
+        calls = (_Call * len(operations))(*(
+            _Call(library.address(operation.name), _address(words))
+            for operation, words in zip(operations, packed, strict=True)))
         choice = ThreadChoice(self._most_threads, self._fixed_threads)
 
-        def replay(alive: Any = recorded) -> None:      # `recorded` holds the arguments and the arrays they point to
+        def replay(alive: Any = (operations, packed)) -> None:      # the arrays and arguments that the calls point to
             threads, began = choice.propose(), time.perf_counter()
-            library.run_calls(ctypes.addressof(calls), len(alive), threads)
+            library.run_calls(ctypes.addressof(calls), len(alive[0]), threads)
             choice.took(threads, time.perf_counter() - began)
 
         return replay
@@ -225,6 +264,16 @@ class CompiledKernels:
 
 NOTHING = (None, 0, 0)
 OTHER_TYPES = (np.dtype(np.uint8), np.dtype(np.int64))      # of data, labels and row numbers
+
+
+def _pack(arguments: tuple[Any, ...], dtype: np.dtype[Any]) -> bytes:
+    """The arguments of an operation as 64-bit words."""
+    words = [_word(value, dtype) for value in arguments]
+    return struct.pack("".join("d" if type(word) is float else "q" for word in words), *words)
+
+
+def _address(packed: bytes) -> int | None:
+    return ctypes.cast(ctypes.c_char_p(packed), ctypes.c_void_p).value
 
 
 def _word(value: Any, dtype: np.dtype[Any]) -> Any:
