@@ -19,7 +19,7 @@ GROUND_FLOORS = [
     "kernels.cuda_modules", "kernels.cublas", "kernels.cupy_fused", "kernels", "gpu", "cpu",
     "backend",
     "initializers", "schedules", "layout", "data.validate", "data.standardize", "network", "examples", "optimizers",
-    "evaluation", "history", "progress", "recording", "trainer", "training",
+    "evaluation", "history", "progress", "recording", "good_state", "trainer", "training",
 ]
 
 
