@@ -110,6 +110,30 @@ def predict_logits(network: Network, examples: Examples) -> npt.NDArray[Any]:
     return logits
 
 
+def predict_scores(network: Network, examples: Examples) -> npt.NDArray[Any]:
+    """Outputs whose softmax is the probability of each class, (n, C), on the host.
+
+    A lone network's logits; of several members, whose probabilities are averaged, the logarithm of that mean.
+    """
+    if network.members == 1:
+        return predict_logits(network, examples)[0]
+    scores, start = np.empty((examples.n, network.spec.n_classes)), 0
+    with network.backend.explaining_memory():
+        for rows, chunk, _ in chunks_of_logits(network, examples):
+            logits = network.backend.to_host(chunk)
+            scores[start:start + rows.shape[0]] = np.logaddexp.reduce(log_softmax(logits), axis=0)
+            start += rows.shape[0]
+    return scores - np.log(network.members)
+
+
+def log_softmax(logits: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Logarithms of `softmax`, finite also where that is 0."""
+    shifted = logits.astype(np.float64)
+    shifted -= shifted.max(axis=-1, keepdims=True)
+    shifted -= np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return shifted
+
+
 def softmax(logits: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """Probabilities along the last axis, on the host, in float64, shifted so that nothing overflows."""
     shifted = logits.astype(np.float64)

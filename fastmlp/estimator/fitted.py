@@ -17,7 +17,7 @@ from fastmlp.errors import DataError, ModelFileError
 from fastmlp.estimator.fit import Learner
 from fastmlp.estimator.inputs import INPUT_TYPES, Labels, draw_seed
 from fastmlp.estimator.options import check_parameters
-from fastmlp.evaluation import folded_layers, softmax
+from fastmlp.evaluation import folded_layers, log_softmax, softmax
 from fastmlp.model import Model, load_model, save_model
 
 HISTORY = ("n_iter_", "t_", "loss_", "loss_curve_", "best_loss_", "validation_scores_", "validation_loss_curve_",
@@ -69,10 +69,7 @@ class FittedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[misc]
 
     def predict_log_proba(self, X: Any) -> npt.NDArray[Any]:
         """Logarithm of `predict_proba`, finite also where that is 0.  X (n, D)  ->  (n, C)."""
-        logits = self._logits(X).astype(np.float64)
-        logits -= logits.max(axis=-1, keepdims=True)
-        logits -= np.log(np.exp(logits).sum(axis=-1, keepdims=True))
-        return logits.astype(self._learner.network.dtype)
+        return log_softmax(self._logits(X)).astype(self._learner.network.dtype)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Accuracy on X (n, D), y (n,)."""
