@@ -116,14 +116,15 @@ def predict_scores(network: Network, examples: Examples) -> npt.NDArray[Any]:
     A lone network's logits; of several members, whose probabilities are averaged, the logarithm of that mean.
     """
     if network.members == 1:
-        return predict_logits(network, examples)[0]
+        logits: npt.NDArray[Any] = predict_logits(network, examples)[0]
+        return logits
     scores, start = np.empty((examples.n, network.spec.n_classes)), 0
     with network.backend.explaining_memory():
         for rows, chunk, _ in chunks_of_logits(network, examples):
-            logits = network.backend.to_host(chunk)
-            scores[start:start + rows.shape[0]] = np.logaddexp.reduce(log_softmax(logits), axis=0)
+            members = log_softmax(network.backend.to_host(chunk))      # (M, n, C)
+            scores[start:start + rows.shape[0]] = np.logaddexp.reduce(members, axis=0) - np.log(network.members)
             start += rows.shape[0]
-    return scores - np.log(network.members)
+    return scores
 
 
 def log_softmax(logits: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
+import numbers
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -242,6 +243,36 @@ def build(options: type[Options], given: dict[str, Any]) -> Options:
             value = tuple(part for item in value for part in (item if isinstance(item, tuple) else (item,)))
         values[name] = value
     return options(**values)
+
+
+def from_python(options: type[Options], given: Mapping[str, Any], allowed: Collection[str]) -> dict[str, Any]:
+    """Values that a program gave by name, as the options' own types.
+
+    Raises
+    ------
+    ConfigError
+        A name is not among the allowed ones, or a value is of another kind than the option.
+    """
+    known, values = rules(options), {}
+    for name, value in given.items():
+        if name not in allowed:
+            raise ConfigError(f"{name} is no option here: choose from {', '.join(sorted(allowed))}")
+        many = known[name].many and not isinstance(value, str) and isinstance(value, Iterable)
+        if known[name].many and not many:
+            value, many = [value], True
+        read = [_own_type(name, item, known[name]) for item in (value if many else [value])]
+        values[name] = tuple(read) if many else read[0]
+    return values
+
+
+def _own_type(name: str, value: Any, rule: Rule) -> Any:
+    kinds: dict[Any, tuple[Any, str]] = {
+        int: (numbers.Integral, "a whole number"), float: (numbers.Real, "a number"), bool: (bool, "True or False"),
+        str: (str, "text")}
+    kind, words = kinds[rule.parse]
+    if not isinstance(value, kind) or (isinstance(value, bool) and rule.parse is not bool):
+        raise ConfigError(f"{name} = {value!r} must be {words}")
+    return rule.parse(value)
 
 
 def plain(options: Any) -> dict[str, Any]:

@@ -10,15 +10,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fastmlp import schedules
 from fastmlp.backend import Backend, resolve
+from fastmlp.building import make_examples, make_spec, make_trainer
 from fastmlp.config import TrainOptions
 from fastmlp.data import Dataset, load_dataset
 from fastmlp.data.download import data_folder
@@ -28,10 +27,7 @@ from fastmlp.evaluation import evaluate
 from fastmlp.examples import Examples
 from fastmlp.files import RESULT_FILE, make_run_folder, write_csv, write_json
 from fastmlp.history import History
-from fastmlp.layout import NetworkSpec
 from fastmlp.model import Model, save_model
-from fastmlp.network import Network
-from fastmlp.optimizers import SGD, Adam, Optimizer
 from fastmlp.options import plain
 from fastmlp.progress import make_progress
 from fastmlp.trainer import Trainer, check_batches
@@ -39,26 +35,6 @@ from fastmlp.training import train
 
 HISTORY_COLUMNS = ("step", "epoch", "lr", "train_loss", "train_cost", "train_accuracy",
                    "val_loss", "val_cost", "val_accuracy")
-
-
-def make_schedule(options: TrainOptions, n_train: int) -> schedules.Schedule:
-    """The learning-rate schedule that the options ask for, for this many training examples."""
-    resolved, total = options.resolved(n_train), options.total_steps(n_train)
-    bounds = {"lr_min": options.lr_min, "lr_max": options.lr_max}
-    steps_per_epoch = -(-n_train // options.batch_size)
-    return {
-        "cyclical": partial(schedules.cyclical, step_size=resolved.step_size or 1, **bounds),
-        "one-cycle": partial(schedules.one_cycle, total_steps=total, **bounds),
-        "cosine": partial(schedules.cosine, total_steps=total, **bounds),
-        "constant": partial(schedules.constant, lr=options.lr),
-        "step": partial(schedules.step_decay, lr=options.lr, drop=options.lr_drop,
-                        every=options.lr_drop_every * steps_per_epoch),
-    }[options.schedule]
-
-
-def make_optimizer(options: TrainOptions) -> Optimizer:
-    """The optimizer that the options ask for."""
-    return SGD(momentum=options.momentum) if options.optimizer == "sgd" else Adam(decoupled=True)
 
 
 def run_training(options: TrainOptions, say: Callable[[str], None] = print) -> tuple[Path, dict[str, Any]]:
@@ -137,18 +113,9 @@ def _shape(model: Model) -> str:
 def prepare(options: TrainOptions, data: Dataset, backend: Backend) -> tuple[Trainer, dict[str, Examples], Model]:
     """Network, device-resident data and trainer for one run; parts without rows are left out."""
     standardizer = Standardizer.fit(data.x_train, options.standardize)      # type: ignore[arg-type]
-    parts = {
-        name: Examples(x, y, len(data.classes), standardizer, backend, options.dtype, keep=options.keep_data)
-        for name, x, y in (("train", data.x_train, data.y_train), ("val", data.x_val, data.y_val),
-                           ("test", data.x_test, data.y_test)) if len(y)
-    }
-    spec = NetworkSpec(data.x_train.shape[1], options.hidden, len(data.classes), options.batch_norm, options.activation,
-                       options.loss)
-    network = Network(spec, backend, dtype=options.dtype, l2=options.l2)
-    network.initialize([options.seed], options.init, options.init_std)
-    trainer = Trainer(network, parts["train"], make_optimizer(options), make_schedule(options, len(data.y_train)),
-                      batch_size=options.batch_size, seed=options.seed, bn_decay=options.bn_decay)
-    return trainer, parts, Model(network, standardizer, data.classes, data.image_shape, data.feature_names)
+    parts, spec = make_examples(options, data, standardizer, backend), make_spec(options, data)
+    trainer = make_trainer([options], spec, parts, seed=options.seed)
+    return trainer, parts, Model(trainer.network, standardizer, data.classes, data.image_shape, data.feature_names)
 
 
 @contextmanager

@@ -242,7 +242,8 @@ def ensemble_of_one_network(header, tensors):
 
 
 @pytest.mark.parametrize("change", [
-    ensemble_of_one_network, one_member, negative_variance, zero_deviation, no_bool, no_penalty, equal_classes, classes_of_no_kind, huge_label_type,
+    ensemble_of_one_network, one_member,
+    negative_variance, zero_deviation, no_bool, no_penalty, equal_classes, classes_of_no_kind, huge_label_type,
     images_of_another_size, too_few_names, deep_nesting, remove_weight, reshape_weight, nan_weight, huge_layer,
     negative_layer, unknown_activation, object_dtype,
     too_few_classes, other_format, surplus_field,
