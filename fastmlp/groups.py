@@ -82,6 +82,14 @@ def fold_data(data: Dataset, folds: int, seed: int) -> Iterator[Dataset]:
         yield replace(data, x_train=x[kept], y_train=y[kept], x_val=x[drawn], y_val=y[drawn])
 
 
+def smallest_part(data: Dataset, folds: int | None) -> int:
+    """Training examples of a member; in cross-validation of the one that has the fewest."""
+    if folds is None:
+        return len(data.y_train)
+    n = len(data.y_train) + len(data.y_val)
+    return n - -(-n // folds)
+
+
 def check_parts(options: TrainOptions, n_train: int, folds: int | None) -> None:
     """Refuse batch sizes that cannot be trained with; in cross-validation for each of the two sizes of its parts."""
     sizes = {n_train}
@@ -142,8 +150,8 @@ def train_members(members: Sequence[Member], data: Dataset, standardizer: Standa
             group = waiting[:_group_size(len(waiting), spec, options, backend, order)]
             waiting = waiting[len(group):]
             order_seed = members[group[0]].options.seed if order == "own" else seed
-            words = f"{data.name}, member {group[0]}" + (f" to {group[-1]}" if len(group) > 1 else "") + (
-                f" of {len(members)}" + (f", fold {fold}" if fold is not None else ""))
+            who = f"members {group[0]} to {group[-1]}" if len(group) > 1 else f"member {group[0]}"
+            words = f"{data.name}, {who} of {len(members)}" + (f", fold {fold}" if fold is not None else "")
             if not _train_group([outcomes[k] for k in group], spec, examples, order_seed, watcher, should_stop, words):
                 return outcomes
     return outcomes

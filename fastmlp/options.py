@@ -34,6 +34,7 @@ class Rule:
     high: float | None = None
     below: float | None = None
     many: bool = False              # several values, kept as a tuple
+    again: bool = False             # ... each behind a flag of its own
     metavar: str = ""
 
 
@@ -146,7 +147,9 @@ def add_options(parser: argparse.ArgumentParser, options: type[Any]) -> None:
             details["type"] = _argparse_type(rule)
             details["metavar"] = rule.metavar or ("{" + ",".join(rule.choices) + "}" if rule.choices else
                                                   getattr(rule.parse, "__name__", "value").upper())
-            if rule.many:
+            if rule.again:
+                details["action"] = "append"
+            elif rule.many:
                 details["nargs"] = "*"
         groups[rule.group].add_argument(flag(name), **details)
 
@@ -276,8 +279,11 @@ def _own_type(name: str, value: Any, rule: Rule) -> Any:
 
 
 def plain(options: Any) -> dict[str, Any]:
-    """The options as JSON-ready values."""
-    return {
-        name: str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
-        for name, value in dataclasses.asdict(options).items()
-    }
+    """The options as JSON-ready values, sweeps as they are written."""
+    return {name: _plain(getattr(options, name)) for name in rules(options)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)

@@ -12,14 +12,14 @@ import numpy as np
 
 from fastmlp.backend import Backend, resolve
 from fastmlp.building import make_spec
-from fastmlp.config import NETWORK, TRAINING, TrainOptions
+from fastmlp.config import NETWORK, ORDERS, TRAINING, TrainOptions
 from fastmlp.data import Dataset
 from fastmlp.data.arrays import from_arrays
 from fastmlp.data.standardize import Standardizer
 from fastmlp.errors import ConfigError, DivergenceError
 from fastmlp.evaluation import evaluate, log_softmax, predict_scores
 from fastmlp.examples import Examples
-from fastmlp.groups import INTERRUPTED, Outcome, check_parts, fit_standardizer, train_members
+from fastmlp.groups import INTERRUPTED, Outcome, check_parts, fit_standardizer, smallest_part, train_members
 from fastmlp.model import Model
 from fastmlp.network import Network
 from fastmlp.options import from_python, rules
@@ -29,7 +29,6 @@ from fastmlp.sweeps import SWEEPABLE, Member, Sweep, combinations, make_members,
 from fastmlp.trainer import SILENCE
 
 ROW = ("train_loss", "train_cost", "train_accuracy", "val_loss", "val_cost", "val_accuracy")
-ORDERS = ("shared", "own")
 OWN_OPTIONS = [name for name, rule in rules(TrainOptions).items() if rule.group in (NETWORK, TRAINING)]
 TOGETHER = 64       # members whose test accuracy is measured at a time
 
@@ -54,8 +53,8 @@ class Population:
         The setting that `choose` took, once the test part has been measured.
     test : dict
         By member: `test_loss` and `test_accuracy`, of the chosen setting's members that did not diverge.
-    ensemble_accuracy : float or None
-        That of these members' averaged probabilities on the test part.
+    ensemble_accuracy, ensemble_log_loss : float or None
+        Of these members' averaged probabilities on the test part.
     """
 
     outcomes: list[Outcome]
@@ -66,6 +65,7 @@ class Population:
     chosen: int | None = None
     test: dict[int, dict[str, float]] = field(default_factory=dict)
     ensemble_accuracy: float | None = None
+    ensemble_log_loss: float | None = None
 
     @property
     def interrupted(self) -> bool:
@@ -161,10 +161,10 @@ class Population:
             score = evaluate(network, test)
             for place, k in enumerate(some):
                 self.test[k] = {"test_loss": float(score.loss[place]), "test_accuracy": float(score.accuracy[place])}
-            if len(good) > 1:
-                scores = np.logaddexp(scores, log_softmax(predict_scores(network, test)) + math.log(len(some)))
-        self.ensemble_accuracy = (float(np.mean(scores.argmax(axis=1) == data.y_test)) if len(good) > 1
-                                  else self.test[good[0]]["test_accuracy"])
+            scores = np.logaddexp(scores, log_softmax(predict_scores(network, test)) + math.log(len(some)))
+        of_label = scores[np.arange(len(scores)), data.y_test] - math.log(len(good))
+        self.ensemble_accuracy = float(np.mean(scores.argmax(axis=1) == data.y_test))
+        self.ensemble_log_loss = -float(np.mean(of_label))
 
 
 def mean_and_interval(values: Sequence[float]) -> dict[str, float | None]:
@@ -238,6 +238,7 @@ def fit_population(data: Any, y: Any = None, *, X_val: Any = None, y_val: Any = 
     """
     dataset = from_arrays(data, y, (X_val, y_val), (X_test, y_test))
     base = TrainOptions(**from_python(TrainOptions, options, [*OWN_OPTIONS, "standardize"]))
+    base = base.resolved(smallest_part(dataset, folds))
     if isinstance(members, int):
         values = {name: [from_python(TrainOptions, {name: value}, SWEEPABLE)[name] for value in swept]
                   for name, swept in (sweep or {}).items()}

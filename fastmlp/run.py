@@ -27,6 +27,7 @@ from fastmlp.evaluation import evaluate
 from fastmlp.examples import Examples
 from fastmlp.files import RESULT_FILE, make_run_folder, write_csv, write_json
 from fastmlp.history import History
+from fastmlp.layout import NetworkSpec
 from fastmlp.model import Model, save_model
 from fastmlp.options import plain
 from fastmlp.progress import make_progress
@@ -63,30 +64,23 @@ def run_training(options: TrainOptions, say: Callable[[str], None] = print) -> t
         The loss became NaN or infinite; the last good state has been written.
     """
     if options.quiet:
-        say = _say_nothing
-    backend = resolve(options.device, options.precision)
-    data = load_dataset(
-        options.data, data_dir=options.data_dir, target=options.target, train_batches=options.train_batches,
-        validation_batches=options.validation_batches, validation=options.validation, test=options.test,
-        seed=options.seed,
-    )
+        say = say_nothing
+    backend, data = resolve(options.device, options.precision), load(options)
     n_train = len(data.y_train)
     check_batches(n_train, options.batch_size, options.batch_norm and bool(options.hidden))
     trainer, parts, model = prepare(options, data, backend)
     history, failure = History(), None
     with stop_on_interrupt(quiet=options.quiet) as interrupted:         # from here on Ctrl-C leaves a whole folder
         folder = make_run_folder(options.out)
-        _write_circumstances(folder, options, data, backend)
+        write_circumstances(folder, options, data, backend)
         say(f"device {backend.description}" + (f" (auto: {backend.reason})" if backend.reason else ""))
-        say(f"data   {data.name}: {n_train} to train, {len(data.y_val)} to validate, {len(data.y_test)} to test, "
-            f"{data.x_train.shape[1]} inputs, {len(data.classes)} classes"
-            + (", streamed from the host" if parts["train"].streams else ""))
-        say(f"model  {_shape(model)}: {model.network.spec.n_parameters} parameters")
+        say(describe_data(data) + (", streamed from the host" if parts["train"].streams else ""))
+        say(f"model  {shape_of(model.network.spec)}: {model.network.spec.n_parameters} parameters")
         status, began = "finished", time.perf_counter()
         try:
             train(trainer, options.total_steps(n_train), parts={k: parts[k] for k in ("train", "val") if k in parts},
                   evaluate_every=options.evaluate_every, watcher=make_progress("quiet" if options.quiet else "auto"),
-                  should_stop=interrupted, history=history, description=f"{data.name} {_shape(model)}")
+                  should_stop=interrupted, history=history, description=f"{data.name} {shape_of(model.network.spec)}")
         except DivergenceError as error:
             status, failure = "diverged", error
         except KeyboardInterrupt:                                       # a second Ctrl-C, amid an epoch
@@ -105,8 +99,22 @@ def run_training(options: TrainOptions, say: Callable[[str], None] = print) -> t
     return folder, result
 
 
-def _shape(model: Model) -> str:
-    spec = model.network.spec
+def load(options: TrainOptions) -> Dataset:
+    """The data that the options ask for. Folds take the place of a validation part."""
+    return load_dataset(
+        options.data, data_dir=options.data_dir, target=options.target, train_batches=options.train_batches,
+        validation_batches=options.validation_batches, validation=0 if options.folds else options.validation,
+        test=options.test, seed=options.seed)
+
+
+def describe_data(data: Dataset) -> str:
+    """One line for people."""
+    return (f"data   {data.name}: {len(data.y_train)} to train, {len(data.y_val)} to validate, {len(data.y_test)} to "
+            f"test, {data.x_train.shape[1]} inputs, {len(data.classes)} classes")
+
+
+def shape_of(spec: NetworkSpec) -> str:
+    """The shape of a network for people: `64-50-10, batch norm`."""
     return f"{'-'.join(map(str, spec.sizes))}{', batch norm' if spec.batch_norm and spec.hidden else ''}"
 
 
@@ -194,11 +202,11 @@ def _first_weights(model: Model) -> npt.NDArray[Any]:
     return network.backend.to_host(network.views()["w0"][0])
 
 
-def _say_nothing(_: str) -> None:
+def say_nothing(_: str) -> None:
     """What a quiet run does with its lines."""
 
 
-def _write_circumstances(folder: Path, options: TrainOptions, data: Dataset, backend: Backend) -> None:
+def write_circumstances(folder: Path, options: TrainOptions, data: Dataset, backend: Backend) -> None:
     """Write config.json, with what was left to be decided filled in, and environment.json."""
     from fastmlp import doctor
 

@@ -167,9 +167,13 @@ def test_the_ensemble_is_the_mean_of_probabilities_also_when_measured_in_portion
 
     whole = fit(arrays, members=5)
     monkeypatch.setattr(module, "TOGETHER", 2)
-    assert fit(arrays, members=5).ensemble_accuracy == whole.ensemble_accuracy
+    portions = fit(arrays, members=5)
+    assert portions.ensemble_accuracy == whole.ensemble_accuracy
+    assert portions.ensemble_log_loss == pytest.approx(whole.ensemble_log_loss, rel=1e-9)
     mean = np.mean([whole.model(k).predict_proba(arrays["X_test"]) for k in range(5)], axis=0)
     assert_close(whole.model().predict_proba(arrays["X_test"]), mean, 1e-12)
+    right = mean[np.arange(60), np.searchsorted(whole.data.classes, arrays["y_test"])]
+    assert whole.ensemble_log_loss == pytest.approx(-np.log(right).mean(), rel=1e-9)
 
 
 def test_an_interrupt_amid_an_epoch_ends_all_members_that_are_not_finished(arrays, monkeypatch):
