@@ -6,7 +6,7 @@ scale = gamma / sqrt(var + eps), so that a forward pass is products and activati
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,10 +121,27 @@ def predict_scores(network: Network, examples: Examples) -> npt.NDArray[Any]:
     scores, start = np.empty((examples.n, network.spec.n_classes)), 0
     with network.backend.explaining_memory():
         for rows, chunk, _ in chunks_of_logits(network, examples):
-            members = log_softmax(network.backend.to_host(chunk))      # (M, n, C)
-            scores[start:start + rows.shape[0]] = np.logaddexp.reduce(members, axis=0) - np.log(network.members)
+            scores[start:start + rows.shape[0]] = mean_scores(network.backend.to_host(chunk))
             start += rows.shape[0]
     return scores
+
+
+def mean_scores(logits: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Logarithms of the members' mean probabilities.  logits (M, n, C)  ->  (n, C)."""
+    return np.asarray(np.logaddexp.reduce(log_softmax(logits), axis=0) - np.log(len(logits)))
+
+
+def ensemble_accuracy(network: Network, examples: Examples, members: Sequence[int]) -> float:
+    """Fraction of the examples that these members' averaged probabilities classify correctly, by sample weights."""
+    correct = total = 0.0
+    read, chosen = network.backend.to_host, list(members)
+    with network.backend.explaining_memory():
+        for rows, chunk, _ in chunks_of_logits(network, examples):
+            labels = read(network.backend.xp.take(examples.labels, rows, axis=0))
+            counts = read(examples.counts(rows)).astype(np.float64)
+            correct += float(counts @ (mean_scores(read(chunk)[chosen]).argmax(axis=-1) == labels))
+            total += float(counts.sum())
+    return correct / (total or 1.0)
 
 
 def log_softmax(logits: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

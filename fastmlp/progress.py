@@ -184,7 +184,7 @@ def _mean(values: Any, counting: npt.NDArray[np.bool_]) -> float:
     """Mean of one number, or of those of a population's members that count; NaN where there is none."""
     if values is None or not counting.any():
         return math.nan
-    return float(np.mean(np.ravel(values)[counting]))
+    return float(np.mean(np.broadcast_to(values, counting.shape)[counting]))
 
 
 def _has_width(terminal: TextIO) -> bool:

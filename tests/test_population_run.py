@@ -75,13 +75,16 @@ def test_of_a_sweep_only_the_chosen_setting_is_tested_and_becomes_the_model(tmp_
     assert "the best by validation" in capsys.readouterr().out
 
 
-def test_folds_validate_each_member_on_its_own(tmp_path):
-    out, result = run(tmp_path, "--folds", "3", "--quiet")
-    members = rows_of(out / "members.csv")
+def test_folds_validate_each_member_on_its_own_and_all_have_the_same_steps(tmp_path):
+    assert main(["train", "--hidden", "9", "--cycles", "1", "--device", "cpu", "--folds", "3", "--quiet", "--out",
+                 str(tmp_path / "run")]) == 0
+    out = tmp_path / "run"
+    members, config = rows_of(out / "members.csv"), json.loads((out / "config.json").read_text())
     assert [row["fold"] for row in members] == ["0", "1", "2"]
     assert len({row["val_loss"] for row in members}) == 3
-    assert result["ensemble_members"] == 3
-    assert json.loads((out / "config.json").read_text())["validation"] == 0
+    assert json.loads((out / "result.json").read_text())["ensemble_members"] == 3
+    assert (config["validation"], config["step_size"]) == (0, 5 * 9)            # 958 or 959 of 1438 train a member
+    assert {row["steps"] for row in members} == {"90"}
 
 
 def test_diverged_members_are_named_and_the_others_tested(tmp_path, capsys):
