@@ -1,5 +1,7 @@
 """Populations: members are what they would be alone, however they are divided, and are counted and chosen honestly."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from tolerances import MEMBER, assert_close
@@ -8,11 +10,13 @@ from fastmlp import fit_population, groups, load_dataset
 from fastmlp.backend import Backend
 from fastmlp.building import make_examples, make_spec, make_trainer
 from fastmlp.config import TrainOptions
+from fastmlp.data.arrays import from_arrays
 from fastmlp.data.standardize import Standardizer
 from fastmlp.errors import ConfigError, DataError, DivergenceError
 from fastmlp.groups import bytes_per_member, check_parts, fold_data
 from fastmlp.layout import NetworkSpec
-from fastmlp.population import mean_and_interval
+from fastmlp.population import mean_and_interval, train_population
+from fastmlp.sweeps import make_members
 from fastmlp.training import train
 
 QUICK = {"hidden": (9,), "epochs": 3, "schedule": "constant", "lr": 0.1, "batch_size": 16, "device": "cpu",
@@ -77,6 +81,20 @@ def test_a_members_numbers_do_not_depend_on_how_memory_divided_the_population(ar
         members, *rest, **more))
     assert_same_members(whole, fit(arrays, members=5, **settings))
     assert sizes == [2, 2, 1]
+
+
+@pytest.mark.parametrize("settings", [{}, {"optimizer": "adamw"}, {"batch_norm": False, "momentum": 0.9}], ids=str)
+def test_a_member_takes_the_memory_that_is_reckoned_with(cpu, settings):
+    rng, peaks = np.random.default_rng(0), []
+    data = from_arrays(rng.normal(size=(120, 200)), np.arange(120) % 5, (None, None), (None, None))
+    options = TrainOptions(hidden=(40, 30), schedule="constant", epochs=1, batch_size=32, **settings)
+    for members in (10, 60):
+        tracemalloc.start()
+        train_population(make_members(options, [{}], members), [{}], data, cpu, seed=0)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    reckoned = bytes_per_member(make_spec(options, data), options)
+    assert 0.6 * reckoned < (peaks[1] - peaks[0]) / 50 < reckoned
 
 
 def test_with_an_order_of_its_own_a_member_is_what_a_lone_run_of_its_seed_is(cpu):

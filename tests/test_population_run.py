@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fastmlp import MLPClassifier, load_dataset
 from fastmlp.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -51,6 +52,10 @@ def test_members_are_seeds_and_leave_every_promised_file(tmp_path, capsys):
     assert f"ensemble of 3: {result['ensemble_test_accuracy']:.4f}" in said
     assert main(["predict", str(out / "model.safetensors"), "digits", "--out", str(tmp_path / "p.csv")]) == 0
     assert f"accuracy {result['ensemble_test_accuracy']:.4f}" in capsys.readouterr().out
+    classifier = MLPClassifier.load(out / "model.safetensors")
+    digits = load_dataset("digits")
+    assert classifier.n_members == 3
+    assert classifier.score(digits.x_test, digits.classes[digits.y_test]) == result["ensemble_test_accuracy"]
 
 
 def test_the_first_member_is_what_a_single_run_of_the_seed_is(tmp_path):

@@ -7,6 +7,7 @@ from tolerances import MEMBER, assert_close
 
 from fastmlp.config import TrainOptions
 from fastmlp.data.arrays import from_arrays
+from fastmlp.estimator import MLPClassifier
 from fastmlp.population import train_population
 from fastmlp.sweeps import make_members
 
@@ -50,3 +51,19 @@ def test_groups_that_were_trained_leave_nothing_on_the_device(gpu, data):
         counts.append(device.living_arrays())
         assert len(population.outcomes) == n_seeds
     assert counts[0] == counts[1]
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_an_ensembles_classifier_is_the_cpus(gpu, data, batch_norm, tmp_path):
+    x, y = data.x_train, data.y_train
+    host, other = (MLPClassifier((5, 4), n_members=3, batch_norm=batch_norm, batch_size=10, max_iter=4, random_state=0,
+                                 device=device).fit(x, y, X_val=data.x_val, y_val=data.y_val)
+                   for device in ("cpu", "gpu"))
+    for one, two in zip(host.coefs_ + host.intercepts_, other.coefs_ + other.intercepts_, strict=True):
+        assert_close(two, one, 1e-9)
+    assert_close(other.predict_proba(x), host.predict_proba(x), 1e-9)
+    assert other.validation_scores_ == host.validation_scores_
+    other.save(tmp_path / "m.safetensors")
+    loaded = MLPClassifier.load(tmp_path / "m.safetensors", device="gpu")
+    assert_close(loaded.predict_proba(x), host.predict_proba(x), 1e-9)
