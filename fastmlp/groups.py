@@ -150,10 +150,11 @@ def train_members(members: Sequence[Member], data: Dataset, standardizer: Standa
             group = waiting[:_group_size(len(waiting), spec, options, backend, order)]
             waiting = waiting[len(group):]
             order_seed = members[group[0]].options.seed if order == "own" else seed
-            who = f"members {group[0]} to {group[-1]}" if len(group) > 1 else f"member {group[0]}"
-            words = f"{data.name}, {who} of {len(members)}" + (f", fold {fold}" if fold is not None else "")
+            who = f"{len(group)}" if len(group) > 1 else f"number {group[0]}"
+            words = f"{data.name}, {who} of {len(members)} members" + (f", fold {fold}" if fold is not None else "")
             if not _train_group([outcomes[k] for k in group], spec, examples, order_seed, watcher, should_stop, words):
                 return outcomes
+        examples.clear()                                # makes room on the device for those of the next fold
     return outcomes
 
 
