@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fastmlp.layout import NetworkSpec as NetworkSpec
     from fastmlp.model import load_model as load_model
     from fastmlp.network import Network as Network
+    from fastmlp.population import fit_population as fit_population
     from fastmlp.trainer import Trainer as Trainer
     from fastmlp.training import train as train
 
@@ -30,6 +31,7 @@ _HOMES = {
     "NetworkSpec": "layout",
     "Trainer": "trainer",
     "check_gradients": "gradcheck",
+    "fit_population": "population",
     "load_dataset": "data",
     "load_model": "model",
     "resolve": "backend",

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastmlp.cpu import blas_pools, cpu_model, usable_cores
+from fastmlp.cpu import available_bytes, blas_pools, cpu_model, usable_cores
 from fastmlp.errors import ConfigError, DeviceError
 from fastmlp.gpu import GpuReport, probe_gpu
 
@@ -114,6 +114,10 @@ class Backend:
         if self.name != "gpu":
             return None
         return int(self.xp.cuda.runtime.memGetInfo()[0] + self.xp.get_default_memory_pool().free_bytes())
+
+    def available_bytes(self) -> int | None:
+        """Memory for new arrays where this backend computes; None where the system does not tell."""
+        return self.free_bytes() if self.name == "gpu" else available_bytes()
 
     def milestone(self) -> Callable[[], None]:
         """A function that waits until everything that was started before this call is done."""

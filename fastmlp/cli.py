@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from fastmlp import __version__
 from fastmlp.config import GradcheckOptions, PredictOptions, TrainOptions
+from fastmlp.cpu import blas_threads
 from fastmlp.errors import FastMLPError
 from fastmlp.options import add_options, build, read_toml
 
@@ -85,8 +86,9 @@ def _parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"fastmlp {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    train = commands.add_parser("train", help="train a network and write the results to a folder",
-                                description="Train a network; without options, on scikit-learn's handwritten digits.")
+    train = commands.add_parser("train", help="train a network, or many, and write the results to a folder",
+                                description="Train a network, or with --members, --sweep and --folds many of them; "
+                                "without options, on scikit-learn's handwritten digits.")
     train.add_argument("--config", type=Path, metavar="FILE.toml",
                        help="read options from a TOML file; those on the command line take precedence")
     add_options(train, TrainOptions)
@@ -111,11 +113,15 @@ def _parser() -> Parser:
 
 
 def _train(parsed: dict[str, Any]) -> int:
-    from fastmlp.run import run_training
-
     config = parsed.pop("config")
     from_file = read_toml(config, TrainOptions) if config is not None else {}
-    _, result = run_training(build(TrainOptions, {**from_file, **parsed}), say)
+    options = build(TrainOptions, {**from_file, **parsed})
+    if options.is_population:
+        from fastmlp.population_run import run_population as run
+    else:
+        from fastmlp.run import run_training as run
+    with blas_threads(options.threads):
+        _, result = run(options, say)
     return INTERRUPTED if result["status"] == "interrupted" else 0
 
 

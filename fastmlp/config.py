@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from fastmlp.backend import KERNELS
 from fastmlp.errors import ConfigError
@@ -13,10 +14,12 @@ from fastmlp.kernels import PRECISIONS
 from fastmlp.kernels.activations import ACTIVATIONS
 from fastmlp.layout import LOSSES
 from fastmlp.options import check, count_or_fraction, flag, folder, number_ranges, option
+from fastmlp.sweeps import MOST_MEMBERS, NOTATION, SWEEPABLE, Member, Sweep, combinations, make_members, parse_sweep
 
 SCHEDULES = ("cyclical", "constant", "step", "one-cycle", "cosine")
 DEFAULT_EPOCHS = 20
-DATA, NETWORK, TRAINING, RESULTS = "data", "network", "training", "results"
+DATA, NETWORK, TRAINING, POPULATION, RESULTS = "data", "network", "training", "population", "results"
+ORDERS = ("shared", "own")
 LARGEST = 1e30          # of rates and penalties: float32 holds it
 WIDEST = 10_000_000     # of a layer: beyond every memory
 #: Options that only some schedules read; elsewhere another value than the default would be ignored, so it is refused.
@@ -110,6 +113,20 @@ class TrainOptions:
     keep_data: str = option("auto", "where a GPU finds the data: auto leaves on the host what takes more than half of "
                             "its free memory, and streams it", group=TRAINING, choices=KEEP)
 
+    members: int = option(
+        1, "networks to train, all at once: their weights' seeds are --seed, --seed + 1, ...; order and validation "
+        "split are those of --seed", int, group=POPULATION, low=1, high=MOST_MEMBERS)
+    sweep: tuple[Sweep, ...] = option(
+        (), f"train with several values of an option, again for more options: {NOTATION}; as l2=1e-5..1e-1:5 or "
+        f"init=he,xavier. Each combination is trained with all seeds, and the one with the best mean validation "
+        f"accuracy is chosen and tested. Options: {', '.join(SWEEPABLE)}", parse_sweep, group=POPULATION, many=True,
+        again=True, metavar="NAME=VALUES")
+    folds: int | None = option(
+        None, "cross-validation: divide what is not test data into so many folds, and train each combination with each "
+        "seed once without each fold, which then validates it", int, group=POPULATION, low=2, metavar="K")
+    order: str = option("shared", "shared: all members see the same batches, which is fast; own: each has the order of "
+                        "its own seed, as if trained alone", group=POPULATION, choices=ORDERS)
+
     out: Path | None = option(None, "folder for the results; a finished run is never overwritten (default: "
                               "runs/<date-time>)", folder, group=RESULTS, metavar="DIR")
     quiet: bool = option(False, "print nothing but errors", bool, group=RESULTS)
@@ -131,6 +148,41 @@ class TrainOptions:
         if self.momentum and self.optimizer != "sgd":
             raise ConfigError(f"--momentum {self.momentum} belongs to --optimizer sgd, not {self.optimizer}: "
                               f"leave it out")
+        self._check_population()
+
+    def _check_population(self) -> None:
+        """Refuse what contradicts itself about members, whose own options are checked as they are made."""
+        for sweep in self.sweep:
+            value, default = getattr(self, sweep.name), type(self).__dataclass_fields__[sweep.name].default
+            if value != default:
+                raise ConfigError(f"{flag(sweep.name)} {value} and --sweep {sweep} are both there: leave one out")
+            inits = next((other.values for other in self.sweep if other.name == "init"), (self.init,))
+            if sweep.name == "init_std" and set(inits) != {"normal"}:
+                raise ConfigError(f"--sweep {sweep} has no meaning for --init {' and '.join(inits)}, only for normal: "
+                                  f"leave one of them out")
+        if self.folds is not None and (self.validation or self.validation_batches):
+            raise ConfigError(f"--folds {self.folds} validates on folds, so a validation part of its own would not be "
+                              f"used: leave --validation and --validation-batches out")
+        if not self.is_population:
+            if self.order != "shared":
+                raise ConfigError(f"--order {self.order} is for several networks: leave it out, or ask for --members")
+            return
+        members, settings = self.population()
+        if len(settings) > 1 and self.folds is None and self.validation == 0 and not self.validation_batches:
+            raise ConfigError(f"--sweep has {len(settings)} settings, and without a validation part none is chosen: "
+                              f"ask for --validation or --folds")
+        if len(members) == 1:
+            raise ConfigError("--sweep of a single value is no sweep: give several, or the option itself")
+
+    @property
+    def is_population(self) -> bool:
+        """Whether these options ask for several networks."""
+        return self.members > 1 or bool(self.sweep) or self.folds is not None
+
+    def population(self) -> tuple[list[Member], list[dict[str, Any]]]:
+        """The members that the options ask for, and the combinations of swept values that they are trained with."""
+        lone, settings = replace(self, members=1, sweep=(), folds=None, order="shared"), combinations(self.sweep)
+        return make_members(lone, settings, self.members, self.folds), settings
 
     def resolved(self, n_train: int) -> TrainOptions:
         """The same with what depends on the number of training examples filled in."""

@@ -6,7 +6,7 @@ scale = gamma / sqrt(var + eps), so that a forward pass is products and activati
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,6 +108,48 @@ def predict_logits(network: Network, examples: Examples) -> npt.NDArray[Any]:
             logits[:, start:start + rows.shape[0]] = network.backend.to_host(chunk)
             start += rows.shape[0]
     return logits
+
+
+def predict_scores(network: Network, examples: Examples) -> npt.NDArray[Any]:
+    """Outputs whose softmax is the probability of each class, (n, C), on the host.
+
+    A lone network's logits; of several members, whose probabilities are averaged, the logarithm of that mean.
+    """
+    if network.members == 1:
+        logits: npt.NDArray[Any] = predict_logits(network, examples)[0]
+        return logits
+    scores, start = np.empty((examples.n, network.spec.n_classes)), 0
+    with network.backend.explaining_memory():
+        for rows, chunk, _ in chunks_of_logits(network, examples):
+            scores[start:start + rows.shape[0]] = mean_scores(network.backend.to_host(chunk))
+            start += rows.shape[0]
+    return scores
+
+
+def mean_scores(logits: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Logarithms of the members' mean probabilities.  logits (M, n, C)  ->  (n, C)."""
+    return np.asarray(np.logaddexp.reduce(log_softmax(logits), axis=0) - np.log(len(logits)))
+
+
+def ensemble_accuracy(network: Network, examples: Examples, members: Sequence[int]) -> float:
+    """Fraction of the examples that these members' averaged probabilities classify correctly, by sample weights."""
+    correct = total = 0.0
+    read, chosen = network.backend.to_host, list(members)
+    with network.backend.explaining_memory():
+        for rows, chunk, _ in chunks_of_logits(network, examples):
+            labels = read(network.backend.xp.take(examples.labels, rows, axis=0))
+            counts = read(examples.counts(rows)).astype(np.float64)
+            correct += float(counts @ (mean_scores(read(chunk)[chosen]).argmax(axis=-1) == labels))
+            total += float(counts.sum())
+    return correct / (total or 1.0)
+
+
+def log_softmax(logits: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Logarithms of `softmax`, finite also where that is 0."""
+    shifted = logits.astype(np.float64)
+    shifted -= shifted.max(axis=-1, keepdims=True)
+    shifted -= np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return shifted
 
 
 def softmax(logits: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

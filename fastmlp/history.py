@@ -18,7 +18,7 @@ class History:
     ----------
     rows : list of dict
         `step, epoch, lr`, and for each evaluated part `<part>_loss, <part>_cost, <part>_accuracy`; numbers for one
-        network, arrays (M,) for a population.
+        network, arrays (M,) for a population, whose rows also say which members were `frozen` (see `Trainer`).
     epoch_seconds, epoch_examples : list
         Time in training steps, evaluation left out, and examples seen, of every epoch.
     epoch_is_whole : list of bool

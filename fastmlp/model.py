@@ -1,7 +1,8 @@
-"""A trained network with what it needs to be used: standardisation, class labels, names; and its file.
+"""A trained network, or an ensemble, with what it needs to be used: standardisation, class labels, names; and its file.
 
 The file is safetensors: tensors and a JSON header, nothing that could run code. Tensor names are those of
-`Network.views` without the member axis, then `running_mean<k>`, `running_var<k>`, `input_mean`, `input_std`.
+`parameters.tensors_of`, then `input_mean`, `input_std`. An ensemble's header says how many `members` it has, and its
+tensors have a leading axis of as many; those of one network have none.
 """
 
 from __future__ import annotations
@@ -18,23 +19,24 @@ import numpy.typing as npt
 from fastmlp.backend import Backend
 from fastmlp.data.standardize import Standardizer
 from fastmlp.errors import DataError, ModelFileError
-from fastmlp.evaluation import predict_logits, softmax
+from fastmlp.evaluation import predict_scores, softmax
 from fastmlp.examples import Examples
 from fastmlp.files import write_atomically
 from fastmlp.layout import NetworkSpec
 from fastmlp.network import Network
+from fastmlp.parameters import make_network, tensors_of
 
 FORMAT = "fastmlp-model-1"
 
 
 @dataclass
 class Model:
-    """One trained network, ready to predict.
+    """One trained network, or an ensemble of several whose probabilities are averaged, ready to predict.
 
     Attributes
     ----------
     network : Network
-        Of one member.
+        Its members are the ensemble's.
     standardizer : Standardizer
         Applied to every input.
     classes : ndarray (C,)
@@ -55,14 +57,13 @@ class Model:
     extra: dict[str, Any] | None = None
 
     def logits(self, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Outputs before softmax.  x (n, D)  ->  (n, C)."""
+        """Outputs before softmax; an ensemble's are logarithms of its probabilities.  x (n, D)  ->  (n, C)."""
         spec = self.network.spec
         if x.ndim != 2 or x.shape[1] != spec.n_inputs:
             raise DataError(f"X has shape {x.shape}, but this model was trained on {spec.n_inputs} features (columns)")
         examples = Examples(x, np.zeros(len(x), np.int64), spec.n_classes, self.standardizer, self.network.backend,
                             self.network.dtype.name)
-        outputs: npt.NDArray[Any] = predict_logits(self.network, examples)[0]
-        return outputs
+        return predict_scores(self.network, examples)
 
     def predict_proba(self, x: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """Probability of each class.  x (n, D)  ->  (n, C), rows that sum to 1."""
@@ -85,16 +86,15 @@ def save_model(path: Path, model: Model) -> None:
     from safetensors.numpy import save
 
     network = model.network
-    read = network.backend.to_host
-    tensors = {name: np.ascontiguousarray(read(view[0])) for name, view in network.views().items()}
-    if network.has_running:
-        for k, (mean, var) in enumerate(network.moments(network.running)):
-            tensors[f"running_mean{k}"], tensors[f"running_var{k}"] = read(mean[0]), read(var[0])
+    tensors, l2 = tensors_of(network), network.backend.to_host(network.l2).tolist()
+    ensemble: dict[str, Any] = {"members": network.members}
+    if network.members == 1:
+        tensors, l2, ensemble = {name: array[0] for name, array in tensors.items()}, l2[0], {}
     tensors["input_mean"] = model.standardizer.mean
     tensors["input_std"] = model.standardizer.std
     header = {
         "format": FORMAT, "network": asdict(network.spec), "dtype": network.dtype.name,
-        "l2": float(read(network.l2)[0]),
+        **ensemble, "l2": l2,
         "classes": model.classes.tolist(), "classes_dtype": model.classes.dtype.str,
         "image_shape": model.image_shape, "feature_names": model.feature_names,
         "extra": model.extra,
@@ -120,20 +120,14 @@ def load_model(path: str | Path, backend: Backend) -> Model:
     header, tensors = _read(Path(path))
     try:
         spec = NetworkSpec(**{**header["network"], "hidden": tuple(header["network"]["hidden"])})
-        l2 = header["l2"]
-        _require(type(l2) is float and math.isfinite(l2) and l2 >= 0, f"l2 {l2!r}")
+        members = header.get("members", 1)
+        _require(type(members) is int and ("members" not in header or members > 1), f"members {members!r}")
+        l2 = header["l2"] if members > 1 else [header["l2"]]
+        _require(type(l2) is list and len(l2) == members and all(
+            type(factor) is float and math.isfinite(factor) and factor >= 0 for factor in l2), f"l2 {header['l2']!r}")
         dtype = np.dtype(_dtype(header["dtype"]))
-        values = {t.name: _tensor(tensors, t.name, t.shape, dtype) for t in spec.tensors()}     # before any allocation
-        network = Network(spec, backend, dtype=dtype.name, l2=l2)
-        for name, view in network.views().items():
-            view[0] = backend.asarray(values[name])
-        if "running_mean0" in tensors:
-            for k, moments in enumerate(network.moments(network.running)):
-                for name, view in zip((f"running_mean{k}", f"running_var{k}"), moments, strict=True):
-                    loaded = _tensor(tensors, name, tuple(view.shape[1:]), dtype)
-                    _require("var" not in name or bool((loaded >= 0).all()), f"{name} is negative")
-                    view[0] = backend.asarray(loaded)
-            network.has_running = True
+        values = _parameters(spec, members, dtype, tensors)             # before any allocation
+        network = make_network(spec, backend, values, dtype=dtype.name, l2=l2)
         inputs = (spec.n_inputs,)
         standardizer = Standardizer(_tensor(tensors, "input_mean", inputs, np.dtype(np.float64)),
                                     _tensor(tensors, "input_std", inputs, np.dtype(np.float64)))
@@ -166,6 +160,20 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
 def _require(condition: bool, complaint: str) -> None:
     if not condition:
         raise ValueError(complaint)
+
+
+def _parameters(spec: NetworkSpec, members: int, dtype: np.dtype[Any],
+                tensors: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    """Parameters, and running statistics where the file has them, with a member axis (M, ...)."""
+    shapes = {tensor.name: tensor.shape for tensor in spec.tensors()}
+    if "running_mean0" in tensors:
+        for k, width in enumerate(spec.hidden if spec.batch_norm else ()):
+            shapes[f"running_mean{k}"] = shapes[f"running_var{k}"] = (width,)
+    leading = (members,) if members > 1 else ()
+    values = {name: _tensor(tensors, name, (*leading, *shape), dtype) for name, shape in shapes.items()}
+    for name, value in values.items():
+        _require("var" not in name or bool((value >= 0).all()), f"{name} is negative")
+    return values if leading else {name: value[None] for name, value in values.items()}
 
 
 def _classes(header: dict[str, Any], n_classes: int) -> npt.NDArray[Any]:

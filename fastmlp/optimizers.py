@@ -34,9 +34,16 @@ class Optimizer(Protocol):
         """Move the network's parameters by its gradients at the rates `lr` (M,), with its row of `constants`."""
 
 
-def snapshot(optimizer: Optimizer) -> dict[str, Any]:
-    """A copy of all that an optimizer remembers, for `restore`."""
-    return {**vars(optimizer), "state": {name: array + 0.0 for name, array in optimizer.state.items()}}
+def snapshot(optimizer: Optimizer, into: dict[str, Array] | None = None) -> dict[str, Any]:
+    """A copy of all that an optimizer remembers, for `restore`; in the arrays of an older one, where they fit."""
+    copies = {}
+    for name, array in optimizer.state.items():
+        if into is not None and name in into:
+            copies[name] = into[name]
+            copies[name][...] = array
+        else:
+            copies[name] = array + 0.0
+    return {**vars(optimizer), "state": copies}
 
 
 def restore(optimizer: Optimizer, saved: dict[str, Any]) -> None:

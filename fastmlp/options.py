@@ -9,8 +9,9 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
+import numbers
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,6 +34,7 @@ class Rule:
     high: float | None = None
     below: float | None = None
     many: bool = False              # several values, kept as a tuple
+    again: bool = False             # ... each behind a flag of its own
     metavar: str = ""
 
 
@@ -145,7 +147,9 @@ def add_options(parser: argparse.ArgumentParser, options: type[Any]) -> None:
             details["type"] = _argparse_type(rule)
             details["metavar"] = rule.metavar or ("{" + ",".join(rule.choices) + "}" if rule.choices else
                                                   getattr(rule.parse, "__name__", "value").upper())
-            if rule.many:
+            if rule.again:
+                details["action"] = "append"
+            elif rule.many:
                 details["nargs"] = "*"
         groups[rule.group].add_argument(flag(name), **details)
 
@@ -244,9 +248,42 @@ def build(options: type[Options], given: dict[str, Any]) -> Options:
     return options(**values)
 
 
+def from_python(options: type[Options], given: Mapping[str, Any], allowed: Collection[str]) -> dict[str, Any]:
+    """Values that a program gave by name, as the options' own types.
+
+    Raises
+    ------
+    ConfigError
+        A name is not among the allowed ones, or a value is of another kind than the option.
+    """
+    known, values = rules(options), {}
+    for name, value in given.items():
+        if name not in allowed:
+            raise ConfigError(f"{name} is no option here: choose from {', '.join(sorted(allowed))}")
+        many = known[name].many and not isinstance(value, str) and isinstance(value, Iterable)
+        if known[name].many and not many:
+            value, many = [value], True
+        read = [_own_type(name, item, known[name]) for item in (value if many else [value])]
+        values[name] = tuple(read) if many else read[0]
+    return values
+
+
+def _own_type(name: str, value: Any, rule: Rule) -> Any:
+    kinds: dict[Any, tuple[Any, str]] = {
+        int: (numbers.Integral, "a whole number"), float: (numbers.Real, "a number"), bool: (bool, "True or False"),
+        str: (str, "text")}
+    kind, words = kinds[rule.parse]
+    if not isinstance(value, kind) or (isinstance(value, bool) and rule.parse is not bool):
+        raise ConfigError(f"{name} = {value!r} must be {words}")
+    return rule.parse(value)
+
+
 def plain(options: Any) -> dict[str, Any]:
-    """The options as JSON-ready values."""
-    return {
-        name: str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
-        for name, value in dataclasses.asdict(options).items()
-    }
+    """The options as JSON-ready values, sweeps as they are written."""
+    return {name: _plain(getattr(options, name)) for name in rules(options)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)

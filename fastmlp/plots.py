@@ -62,7 +62,7 @@ def plot_curves(
     """
     from matplotlib.ticker import MaxNLocator
 
-    figure = _figure()
+    figure = make_figure()
     step = np.asarray(history["step"], dtype=np.float64)
     marker = "o" if step.size <= 30 else ""  # a line of many points is clearer without; one point is nothing without
     panels = figure.subplots(2, 2).ravel()
@@ -93,8 +93,8 @@ def plot_curves(
         panels[3].plot(*lr_curve, color=_BLUE)
     panels[3].ticklabel_format(axis="y", style="scientific", scilimits=(-2, 3))
     if title:
-        figure.suptitle(_plain(title), parse_math=False)
-    _save(figure, path)
+        figure.suptitle(plain_text(title), parse_math=False)
+    save_figure(figure, path)
 
 
 def plot_weights(
@@ -139,7 +139,7 @@ def plot_weights(
     span = images.max(axis=(1, 2, 3), keepdims=True) - lowest
     images = (images - lowest) / np.where(span > 0, span, 1)
 
-    figure = _figure()
+    figure = make_figure()
     columns = min(shown, math.ceil(math.sqrt(shown * 4 / 3)))  # as wide as the figure is
     titles = [str(name) for name in classes] if units == len(classes) else [str(unit) for unit in range(shown)]
     panels = figure.subplots(math.ceil(shown / columns), columns, squeeze=False).ravel()
@@ -147,12 +147,12 @@ def plot_weights(
         axes.set_axis_off()
     for axes, image, name in zip(panels, images, titles, strict=False):
         axes.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        name = _plain(name)
+        name = plain_text(name)
         axes.set_title(name if len(name) <= 14 else f"{name[:13]}…", fontsize=12 if columns <= 6 else 7,
                        parse_math=False)
     some = "" if shown == units else f", {shown} of {units}"
     figure.suptitle(f"Weights of the first layer's units, each scaled to 0..1{some}")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_gradient_errors(errors: Mapping[str, npt.ArrayLike], path: str | Path, title: str) -> None:
@@ -188,7 +188,7 @@ def plot_gradient_errors(errors: Mapping[str, npt.ArrayLike], path: str | Path, 
     """
     from matplotlib.patches import Patch
 
-    figure = _figure()
+    figure = make_figure()
     axes = figure.subplots()
     labels, boxes, colours = [], [], []
     for label, values in errors.items():
@@ -213,16 +213,17 @@ def plot_gradient_errors(errors: Mapping[str, npt.ArrayLike], path: str | Path, 
     axes.set_ylim(_LOWEST_ERROR / 3, max([_GRADIENT_BAR, *(box.max() for box in boxes if box.size)]) * 10)
     axes.set_ylabel(f"relative error (zeros drawn at {_LOWEST_ERROR:.0e})")
     axes.grid(axis="y", alpha=0.3)
-    axes.set_title(_plain(title), parse_math=False)
-    _save(figure, path)
+    axes.set_title(plain_text(title), parse_math=False)
+    save_figure(figure, path)
 
 
-def _plain(text: str) -> str:
+def plain_text(text: str) -> str:
     """The user's own words as they can be drawn: file names may hold bytes that are no text."""
     return text.encode("utf-8", "replace").decode()
 
 
-def _figure() -> Any:
+def make_figure() -> Any:
+    """An empty picture of 1200 x 900 pixels."""
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -230,7 +231,8 @@ def _figure() -> Any:
     return Figure(figsize=(12, 9), dpi=_DOTS_PER_INCH, layout=layout)
 
 
-def _save(figure: Any, path: str | Path) -> None:
+def save_figure(figure: Any, path: str | Path) -> None:
+    """Write a picture, whole or not at all."""
     picture = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")      # a name in a script that the font lacks: boxes will do

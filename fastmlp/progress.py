@@ -14,6 +14,9 @@ import time
 from collections.abc import Mapping
 from typing import Any, TextIO
 
+import numpy as np
+import numpy.typing as npt
+
 from fastmlp.errors import ConfigError
 
 _SECONDS_BETWEEN_REDRAWS = 0.1
@@ -44,7 +47,8 @@ class Progress:
         ----------
         row : mapping
             `step`, `epoch`, `lr`, `train_loss`, `train_accuracy` and, where there is a validation part,
-            `val_accuracy`. Absent, None and NaN all mean that there is no such number.
+            `val_accuracy`. Absent, None and NaN all mean that there is no such number. Of a population they are arrays
+            (M,), and `frozen` (M,) says who diverged: shown are the means of the others, and how many diverged.
         """
 
     def finish(self) -> None:
@@ -168,9 +172,19 @@ def _numbers(row: Mapping[str, Any]) -> str:
     """Loss, accuracies and learning rate in columns; a column without a number is left out."""
     columns = [("loss", "train_loss", "7.4f"), ("train acc", "train_accuracy", ".4f"),
                ("val acc", "val_accuracy", ".4f"), ("lr", "lr", ".2e")]
-    present = [(label, row.get(key), form) for label, key, form in columns]
-    return "  ".join(f"{label} {value:{form}}" for label, value, form in present
-                     if value is not None and not math.isnan(value))
+    frozen = np.ravel(row.get("frozen", False))                         # (M,)
+    present = [(label, _mean(row.get(key), ~frozen), form) for label, key, form in columns]
+    numbers = [f"{label} {value:{form}}" for label, value, form in present if not math.isnan(value)]
+    if frozen.any():
+        numbers.append(f"{frozen.sum()} of {frozen.size} diverged")
+    return "  ".join(numbers)
+
+
+def _mean(values: Any, counting: npt.NDArray[np.bool_]) -> float:
+    """Mean of one number, or of those of a population's members that count; NaN where there is none."""
+    if values is None or not counting.any():
+        return math.nan
+    return float(np.mean(np.broadcast_to(values, counting.shape)[counting]))
 
 
 def _has_width(terminal: TextIO) -> bool:

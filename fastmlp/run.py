@@ -10,17 +10,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fastmlp import schedules
-from fastmlp.backend import Backend, resolve
+from fastmlp.backend import Backend
+from fastmlp.building import make_backend, make_examples, make_spec, make_trainer
 from fastmlp.config import TrainOptions
-from fastmlp.cpu import blas_threads
 from fastmlp.data import Dataset, load_dataset
 from fastmlp.data.download import data_folder
 from fastmlp.data.standardize import Standardizer
@@ -31,8 +29,6 @@ from fastmlp.files import RESULT_FILE, make_run_folder, write_csv, write_json
 from fastmlp.history import History
 from fastmlp.layout import NetworkSpec
 from fastmlp.model import Model, save_model
-from fastmlp.network import Network
-from fastmlp.optimizers import SGD, Adam, Optimizer
 from fastmlp.options import plain
 from fastmlp.progress import make_progress
 from fastmlp.trainer import Trainer, check_batches
@@ -40,26 +36,6 @@ from fastmlp.training import train
 
 HISTORY_COLUMNS = ("step", "epoch", "lr", "train_loss", "train_cost", "train_accuracy",
                    "val_loss", "val_cost", "val_accuracy")
-
-
-def make_schedule(options: TrainOptions, n_train: int) -> schedules.Schedule:
-    """The learning-rate schedule that the options ask for, for this many training examples."""
-    resolved, total = options.resolved(n_train), options.total_steps(n_train)
-    bounds = {"lr_min": options.lr_min, "lr_max": options.lr_max}
-    steps_per_epoch = -(-n_train // options.batch_size)
-    return {
-        "cyclical": partial(schedules.cyclical, step_size=resolved.step_size or 1, **bounds),
-        "one-cycle": partial(schedules.one_cycle, total_steps=total, **bounds),
-        "cosine": partial(schedules.cosine, total_steps=total, **bounds),
-        "constant": partial(schedules.constant, lr=options.lr),
-        "step": partial(schedules.step_decay, lr=options.lr, drop=options.lr_drop,
-                        every=options.lr_drop_every * steps_per_epoch),
-    }[options.schedule]
-
-
-def make_optimizer(options: TrainOptions) -> Optimizer:
-    """The optimizer that the options ask for."""
-    return SGD(momentum=options.momentum) if options.optimizer == "sgd" else Adam(decoupled=True)
 
 
 def run_training(options: TrainOptions, say: Callable[[str], None] = print) -> tuple[Path, dict[str, Any]]:
@@ -88,32 +64,23 @@ def run_training(options: TrainOptions, say: Callable[[str], None] = print) -> t
         The loss became NaN or infinite; the last good state has been written.
     """
     if options.quiet:
-        say = _say_nothing
-    backend = resolve(options.device, options.precision, kernels=options.kernels, threads=options.threads)
-    data = load_dataset(
-        options.data, data_dir=options.data_dir, target=options.target, train_batches=options.train_batches,
-        validation_batches=options.validation_batches, validation=options.validation, test=options.test,
-        seed=options.seed,
-    )
+        say = say_nothing
+    backend, data = make_backend(options), load(options)
     n_train = len(data.y_train)
     check_batches(n_train, options.batch_size, options.batch_norm and bool(options.hidden))
     trainer, parts, model = prepare(options, data, backend)
     history, failure = History(), None
     with stop_on_interrupt(quiet=options.quiet) as interrupted:         # from here on Ctrl-C leaves a whole folder
         folder = make_run_folder(options.out)
-        _write_circumstances(folder, options, data, backend)
+        write_circumstances(folder, options, data, backend)
         say(f"device {backend.description}" + (f" (auto: {backend.reason})" if backend.reason else ""))
-        say(f"data   {data.name}: {n_train} to train, {len(data.y_val)} to validate, {len(data.y_test)} to test, "
-            f"{data.x_train.shape[1]} inputs, {len(data.classes)} classes"
-            + (", streamed from the host" if parts["train"].streams else ""))
-        say(f"model  {_shape(model)}: {model.network.spec.n_parameters} parameters")
+        say(describe_data(data) + (", streamed from the host" if parts["train"].streams else ""))
+        say(f"model  {shape_of(model.network.spec)}: {model.network.spec.n_parameters} parameters")
         status, began = "finished", time.perf_counter()
         try:
-            with blas_threads(options.threads):
-                train(trainer, options.total_steps(n_train), evaluate_every=options.evaluate_every, history=history,
-                      parts={k: parts[k] for k in ("train", "val") if k in parts}, should_stop=interrupted,
-                      watcher=make_progress("quiet" if options.quiet else "auto"),
-                      description=f"{data.name} {_shape(model)}")
+            train(trainer, options.total_steps(n_train), parts={k: parts[k] for k in ("train", "val") if k in parts},
+                  evaluate_every=options.evaluate_every, watcher=make_progress("quiet" if options.quiet else "auto"),
+                  should_stop=interrupted, history=history, description=f"{data.name} {shape_of(model.network.spec)}")
         except DivergenceError as error:
             status, failure = "diverged", error
         except KeyboardInterrupt:                                       # a second Ctrl-C, amid an epoch
@@ -132,26 +99,31 @@ def run_training(options: TrainOptions, say: Callable[[str], None] = print) -> t
     return folder, result
 
 
-def _shape(model: Model) -> str:
-    spec = model.network.spec
+def load(options: TrainOptions) -> Dataset:
+    """The data that the options ask for. Folds take the place of a validation part."""
+    return load_dataset(
+        options.data, data_dir=options.data_dir, target=options.target, train_batches=options.train_batches,
+        validation_batches=options.validation_batches, validation=0 if options.folds else options.validation,
+        test=options.test, seed=options.seed)
+
+
+def describe_data(data: Dataset) -> str:
+    """One line for people."""
+    return (f"data   {data.name}: {len(data.y_train)} to train, {len(data.y_val)} to validate, {len(data.y_test)} to "
+            f"test, {data.x_train.shape[1]} inputs, {len(data.classes)} classes")
+
+
+def shape_of(spec: NetworkSpec) -> str:
+    """The shape of a network for people: `64-50-10, batch norm`."""
     return f"{'-'.join(map(str, spec.sizes))}{', batch norm' if spec.batch_norm and spec.hidden else ''}"
 
 
 def prepare(options: TrainOptions, data: Dataset, backend: Backend) -> tuple[Trainer, dict[str, Examples], Model]:
     """Network, device-resident data and trainer for one run; parts without rows are left out."""
     standardizer = Standardizer.fit(data.x_train, options.standardize)      # type: ignore[arg-type]
-    parts = {
-        name: Examples(x, y, len(data.classes), standardizer, backend, options.dtype, keep=options.keep_data)
-        for name, x, y in (("train", data.x_train, data.y_train), ("val", data.x_val, data.y_val),
-                           ("test", data.x_test, data.y_test)) if len(y)
-    }
-    spec = NetworkSpec(data.x_train.shape[1], options.hidden, len(data.classes), options.batch_norm, options.activation,
-                       options.loss)
-    network = Network(spec, backend, dtype=options.dtype, l2=options.l2)
-    network.initialize([options.seed], options.init, options.init_std)
-    trainer = Trainer(network, parts["train"], make_optimizer(options), make_schedule(options, len(data.y_train)),
-                      batch_size=options.batch_size, seed=options.seed, bn_decay=options.bn_decay)
-    return trainer, parts, Model(network, standardizer, data.classes, data.image_shape, data.feature_names)
+    parts, spec = make_examples(options, data, standardizer, backend), make_spec(options, data)
+    trainer = make_trainer([options], spec, parts, seed=options.seed)
+    return trainer, parts, Model(trainer.network, standardizer, data.classes, data.image_shape, data.feature_names)
 
 
 @contextmanager
@@ -230,11 +202,11 @@ def _first_weights(model: Model) -> npt.NDArray[Any]:
     return network.backend.to_host(network.views()["w0"][0])
 
 
-def _say_nothing(_: str) -> None:
+def say_nothing(_: str) -> None:
     """What a quiet run does with its lines."""
 
 
-def _write_circumstances(folder: Path, options: TrainOptions, data: Dataset, backend: Backend) -> None:
+def write_circumstances(folder: Path, options: TrainOptions, data: Dataset, backend: Backend) -> None:
     """Write config.json, with what was left to be decided filled in, and environment.json."""
     from fastmlp import doctor
 

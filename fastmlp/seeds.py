@@ -14,6 +14,7 @@ class Stream(IntEnum):
     ORDER = 2
     SPLIT = 3
     GRADIENT_CHECK = 4
+    MEMBERS = 5
 
 
 def generator(seed: int, stream: Stream) -> np.random.Generator:

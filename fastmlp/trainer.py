@@ -19,8 +19,9 @@ import numpy.typing as npt
 
 from fastmlp.errors import ConfigError, DivergenceError, FastMLPError
 from fastmlp.examples import Batch, Examples
+from fastmlp.good_state import GoodState
 from fastmlp.network import Network
-from fastmlp.optimizers import Optimizer, restore, snapshot
+from fastmlp.optimizers import Optimizer
 from fastmlp.progress import Progress
 from fastmlp.recording import Recording
 from fastmlp.schedules import Schedule
@@ -51,6 +52,15 @@ class EpochReport:
     seconds: float
     n_examples: int
     complete: bool
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """What happened to a member: in words, at which step (counted from 1; 0 before the first), at which rate."""
+
+    what: str
+    step: int
+    lr: float
 
 
 def check_batches(n: int, batch_size: int, batch_norm: bool) -> None:
@@ -104,6 +114,10 @@ class Trainer:
         Updates made, epochs begun.
     rate_factor : float
         Multiplies the schedule; 1 unless a stopping rule lowers it.
+    frozen : list of Divergence or None, one a member
+        Members of a population that diverged. Their rates are 0 from then on, and after every epoch their parts of the
+        state are put back to what they were before the epoch in which it happened: their gradients may be NaN, and
+        NaN times 0 is NaN. The others' numbers are what they would be without them, bit for bit.
     """
 
     def __init__(self, network: Network, examples: Examples, optimizer: Optimizer, schedule: Schedule, *,
@@ -125,8 +139,8 @@ class Trainer:
         self._recordings: dict[tuple[int, ...], Recording] = {}
         self._seen: set[tuple[int, ...]] = set()        # stretches of steps that have run, call by call
         optimizer.prepare(network)
-        self._good = (network.parameters + 0.0, network.running + 0.0, network.has_running)
-        self._good_optimizer = (optimizer, snapshot(optimizer))
+        self.frozen: list[Divergence | None] = [None] * network.members
+        self._good = GoodState(network, optimizer)
         self._batches: dict[int, Batch] = {}
 
     @property
@@ -137,7 +151,12 @@ class Trainer:
     def rates(self, first: int, n: int) -> npt.NDArray[np.float64]:
         """Learning rates of the n steps from step `first` (from 0) on: (n, M)."""
         rates = self.rate_factor * self.schedule(np.arange(first, first + n)[:, None])
-        return np.broadcast_to(rates, (n, self.network.members))
+        return np.where(self.is_frozen, 0.0, rates)
+
+    @property
+    def is_frozen(self) -> npt.NDArray[np.bool_]:
+        """Which members diverged: (M,)."""
+        return np.array([divergence is not None for divergence in self.frozen])
 
     def run_epoch(self, max_steps: int | None = None, watcher: Progress = SILENCE,
                   should_stop: Callable[[], bool] | None = None) -> EpochReport:
@@ -148,12 +167,13 @@ class Trainer:
         Raises
         ------
         DivergenceError
-            A step's loss was NaN or infinite; the network has its parameters from the beginning of the epoch again.
+            A step's loss was NaN or infinite, and there is no other member to go on with (see `frozen`); the network
+            has its parameters from the beginning of the epoch again.
         """
         network, examples, backend = self.network, self.examples, self.network.backend
         n_steps = min(self.steps_per_epoch, self.steps_per_epoch if max_steps is None else max_steps)
         rates = self.rates(self.step, n_steps)
-        self.keep_good_state()
+        self._good.keep(self.optimizer)
         order = self.rng.permutation(examples.n) if self.shuffle else np.arange(examples.n)
         began = time.perf_counter()
         plan = np.concatenate([rates, self.optimizer.constants(n_steps)], axis=1)       # (steps, M + constants)
@@ -171,10 +191,11 @@ class Trainer:
                     done = until
                     watcher.step(self.step + done)
         except BaseException:                           # possibly amid an update: go back to a state that is whole
-            self.restore_good_state()
+            self.optimizer = self._good.restore()
             raise
         host_losses = backend.to_host(losses)[:done]    # waits for the device, once an epoch
         seconds = time.perf_counter() - began
+        self._good.restore_members(np.flatnonzero(self.is_frozen))
         self._check_finite(host_losses, rates)
         self.step += done
         self.optimizer.step += done
@@ -262,31 +283,22 @@ class Trainer:
             start += n
 
     def _check_finite(self, losses: npt.NDArray[Any], rates: npt.NDArray[np.float64]) -> None:
-        bad = np.argwhere(~np.isfinite(losses))
-        if len(bad):
-            k, member = bad[0]
-            self.diverged(f"the loss became {losses[k, member]}", self.step + int(k) + 1, float(rates[k, member]),
+        bad = ~np.isfinite(losses)                      # (steps, M)
+        for member in np.flatnonzero(bad.any(axis=0) & ~self.is_frozen):
+            k = int(bad[:, member].argmax())
+            self.diverged(f"the loss became {losses[k, member]}", self.step + k + 1, float(rates[k, member]),
                           int(member))
 
     def diverged(self, what: str, step: int, lr: float, member: int) -> None:
-        """Put the last good state back and raise `DivergenceError`."""
-        self.restore_good_state()
-        who = f" in member {member}" if self.network.members > 1 else ""
+        """Freeze a member in its last good state. Where none is left, put that of all back and raise."""
+        members = self.network.members
+        if members > 1:
+            self.frozen[member] = Divergence(what, step, lr)
+            self._good.restore_members([member])
+            if not self.is_frozen.all():
+                return
+        self.optimizer = self._good.restore()
+        who = f" in member {member}, the last of {members} that had not diverged" if members > 1 else ""
         remedy = "try a lower learning rate" if step else "the initial weights or the penalty are too large"
         raise DivergenceError(f"{what} at step {step}, learning rate {lr:.3g}{who}: the state of the last good epoch "
                               f"is kept; {remedy}", step=step, lr=lr)
-
-    def keep_good_state(self) -> None:
-        """Remember parameters, running statistics and the optimizer's state as they are now."""
-        network = self.network
-        self._good[0][...] = network.parameters
-        self._good[1][...] = network.running
-        self._good = (*self._good[:2], network.has_running)
-        self._good_optimizer = (self.optimizer, snapshot(self.optimizer))
-
-    def restore_good_state(self) -> None:
-        """Go back to what was last remembered."""
-        network = self.network
-        network.parameters[...], network.running[...], network.has_running = self._good
-        self.optimizer = self._good_optimizer[0]
-        restore(*self._good_optimizer)

@@ -46,7 +46,8 @@ def train(trainer: Trainer, total_steps: int, *, parts: Mapping[str, Examples], 
     Raises
     ------
     DivergenceError
-        See `Trainer.run_epoch`; also when an evaluation finds a cost that is not finite.
+        See `Trainer.run_epoch`; also when an evaluation finds a cost that is not finite. In a population the member is
+        frozen, and as long as there are others they go on.
     """
     if evaluate_every < 1:
         raise ConfigError(f"evaluate_every = {evaluate_every} must be at least 1")
@@ -76,21 +77,24 @@ def train(trainer: Trainer, total_steps: int, *, parts: Mapping[str, Examples], 
 def _measure(trainer: Trainer, parts: Mapping[str, Examples]) -> Row:
     """One row of the history; numbers for one network, arrays (M,) for a population."""
     single = trainer.network.members == 1
+    scores = _finite_scores(trainer, parts)
     rate = trainer.rates(trainer.step, 1)[0]
-    row: Row = {"step": trainer.step, "epoch": trainer.epoch, "lr": float(rate[0]) if single else rate.copy()}
-    for name, examples in parts.items():
-        score = _finite_score(trainer, examples)
+    row: Row = {"step": trainer.step, "epoch": trainer.epoch, "lr": float(rate[0]) if single else rate}
+    for name, score in scores.items():
         for measure in ("loss", "cost", "accuracy"):
             value = getattr(score, measure)
             row[f"{name}_{measure}"] = float(value[0]) if single else value
-    return row
+    return row if single else {**row, "frozen": trainer.is_frozen}
 
 
-def _finite_score(trainer: Trainer, examples: Examples) -> Score:
+def _finite_scores(trainer: Trainer, parts: Mapping[str, Examples]) -> dict[str, Score]:
+    """The scores by part; measured again, if members had to be put back into their last good state."""
     with np.errstate(all="ignore"):
-        score = evaluate(trainer.network, examples)
-    bad = np.flatnonzero(~np.isfinite(score.cost))
-    if len(bad):
-        rate = trainer.rates(max(trainer.step - 1, 0), 1)[0, bad[0]]
-        trainer.diverged(f"the evaluated cost became {score.cost[bad[0]]}", trainer.step, float(rate), int(bad[0]))
-    return score
+        scores = {name: evaluate(trainer.network, examples) for name, examples in parts.items()}
+    rates, fell = trainer.rates(max(trainer.step - 1, 0), 1)[0], False
+    for score in scores.values():
+        for member in np.flatnonzero(~np.isfinite(score.cost) & ~trainer.is_frozen):
+            trainer.diverged(f"the evaluated cost became {score.cost[member]}", trainer.step, float(rates[member]),
+                             int(member))
+            fell = True
+    return _finite_scores(trainer, parts) if fell else scores

@@ -17,9 +17,9 @@ from fastmlp.network import Network
 BACKEND = resolve("cpu")
 
 
-def trained_model(batch_norm=True, hidden=(5, 4), classes=("cat", "dog", "eel"), dtype="float32"):
-    network = Network(NetworkSpec(6, hidden, len(classes), batch_norm), BACKEND, dtype=dtype, l2=0.25)
-    network.initialize([3])
+def trained_model(batch_norm=True, hidden=(5, 4), classes=("cat", "dog", "eel"), dtype="float32", members=1):
+    network = Network(NetworkSpec(6, hidden, len(classes), batch_norm), BACKEND, members=members, dtype=dtype, l2=0.25)
+    network.initialize(list(range(3, 3 + members)))
     rng = np.random.default_rng(1)
     network.parameters += rng.normal(size=network.parameters.shape).astype(dtype)
     network.running[...] = rng.uniform(0.5, 2.0, network.running.shape)
@@ -28,14 +28,16 @@ def trained_model(batch_norm=True, hidden=(5, 4), classes=("cat", "dog", "eel"),
                  tuple("abcdef"))
 
 
+@pytest.mark.parametrize("members", [1, 4])
 @pytest.mark.parametrize(("batch_norm", "hidden", "classes", "dtype"), [
     (True, (5, 4), ("cat", "dog", "eel"), "float32"),
     (False, (5,), (0, 1), "float64"),
     (True, (), (-1.0, 1.0), "float32"),
     (False, (), (False, True), "float32"),
 ])
-def test_a_model_predicts_the_same_bits_after_saving_and_loading(tmp_path, batch_norm, hidden, classes, dtype):
-    model = trained_model(batch_norm, hidden, classes, dtype)
+def test_a_model_predicts_the_same_bits_after_saving_and_loading(tmp_path, batch_norm, hidden, classes, dtype,
+                                                                 members):
+    model = trained_model(batch_norm, hidden, classes, dtype, members)
     save_model(tmp_path / "model.safetensors", model)
     again = load_model(tmp_path / "model.safetensors", BACKEND)
     x = np.random.default_rng(0).normal(size=(9, 6))
@@ -44,7 +46,32 @@ def test_a_model_predicts_the_same_bits_after_saving_and_loading(tmp_path, batch
     assert again.classes.dtype == model.classes.dtype
     assert (again.image_shape, again.feature_names) == (model.image_shape, model.feature_names)
     assert again.network.spec == model.network.spec
-    assert float(again.network.l2[0]) == 0.25
+    assert again.network.l2.tolist() == [0.25] * members
+
+
+def test_an_ensemble_averages_its_members_probabilities():
+    model = trained_model(members=3)
+    x = np.random.default_rng(0).normal(size=(50, 6))
+    alone = [Model(model.network.member(k), model.standardizer, model.classes) for k in range(3)]
+    mean = np.mean([one.predict_proba(x) for one in alone], axis=0)
+    assert np.allclose(model.predict_proba(x), mean, rtol=1e-6)
+    assert (model.predict(x) == model.classes[mean.argmax(axis=1)]).all()
+    assert not (model.predict(x) == alone[0].predict(x)).all()
+
+
+def test_an_ensembles_scores_are_finite_where_every_probability_is_zero():
+    model = trained_model(members=2, dtype="float64")
+    scores = model.logits(np.random.default_rng(0).normal(size=(50, 6)) * 1e5)
+    assert (model.predict_proba(np.ones((1, 6)) * 1e5) == 0).any()
+    assert np.isfinite(scores).all()
+
+
+def test_the_file_of_one_network_knows_no_members_and_that_of_an_ensemble_says_how_many(tmp_path):
+    for members in (1, 2):
+        save_model(tmp_path / "model.safetensors", trained_model(members=members))
+        rewrite(tmp_path / "model.safetensors", lambda header, tensors, members=members: (
+            header.get("members", 1) == members and ("members" in header) == (members > 1)
+            and tensors["w1"].shape == ((5, 4) if members == 1 else (2, 5, 4))) or pytest.fail(str(header)))
 
 
 def test_probabilities_sum_to_one_and_agree_with_predictions():
@@ -153,7 +180,69 @@ def deep_nesting(header, tensors):
         header["extra"] = [header["extra"]]
 
 
+def one_member(header, tensors):
+    header["members"] = 1
+
+
+def no_members(header, tensors):
+    header["members"] = 0
+
+
+def members_of_no_kind(header, tensors):
+    header["members"] = "3"
+
+
+def a_true_number_of_members(header, tensors):
+    header["members"] = True
+
+
+def more_members_than_tensors(header, tensors):
+    header["members"] = 10**12
+
+
+def forgotten_members(header, tensors):
+    del header["members"]
+
+
+def fewer_penalties(header, tensors):
+    header["l2"] = header["l2"][:2]
+
+
+def one_penalty(header, tensors):
+    header["l2"] = header["l2"][0]
+
+
+def a_negative_penalty(header, tensors):
+    header["l2"][1] = -1.0
+
+
+def nan_in_a_member(header, tensors):
+    tensors["w0"][2, 0, 0] = np.nan
+
+
+def one_running_mean_short(header, tensors):
+    tensors["running_mean1"] = tensors["running_mean1"][:2]
+
+
 @pytest.mark.parametrize("change", [
+    one_member, no_members, members_of_no_kind, a_true_number_of_members, more_members_than_tensors, forgotten_members,
+    fewer_penalties, one_penalty, a_negative_penalty, nan_in_a_member, one_running_mean_short, negative_variance,
+    remove_weight,
+])
+def test_an_ensembles_file_that_contradicts_itself_is_refused_by_name(tmp_path, change):
+    path = tmp_path / "model.safetensors"
+    save_model(path, trained_model(members=3))
+    rewrite(path, change)
+    with pytest.raises(ModelFileError, match=r"model\.safetensors"):
+        load_model(path, BACKEND)
+
+
+def ensemble_of_one_network(header, tensors):
+    header["members"], header["l2"] = 2, [0.0, 0.0]
+
+
+@pytest.mark.parametrize("change", [
+    ensemble_of_one_network, one_member,
     negative_variance, zero_deviation, no_bool, no_penalty, equal_classes, classes_of_no_kind, huge_label_type,
     images_of_another_size, too_few_names, deep_nesting, remove_weight, reshape_weight, nan_weight, huge_layer,
     negative_layer, unknown_activation, object_dtype,

@@ -15,8 +15,8 @@ from fastmlp.errors import DataError, OutputError
 def figures(monkeypatch):
     """The figures that were drawn, for a look inside."""
     made = []
-    make = plots._figure
-    monkeypatch.setattr(plots, "_figure", lambda: made.append(make()) or made[-1])
+    make = plots.make_figure
+    monkeypatch.setattr(plots, "make_figure", lambda: made.append(make()) or made[-1])
     return made
 
 

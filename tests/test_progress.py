@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 
+import numpy as np
 import pytest
 
 from fastmlp import progress
@@ -74,6 +75,15 @@ def test_lines_come_at_most_once_a_second_and_the_last_always_comes(clock):
 @pytest.mark.parametrize("missing", [{"val_accuracy": float("nan")}, {"val_accuracy": None}])
 def test_a_number_that_is_missing_is_left_out(missing):
     assert progress._numbers(row(1, **missing)) == "loss  0.7500  train acc 0.5000  lr 1.23e-03"
+
+
+def test_of_a_population_the_means_are_shown_and_how_many_diverged():
+    loss, accuracy = np.array([0.5, 7.0, 1.0]), np.array([0.25, 0.0, 0.75])
+    shown = row(1, train_loss=loss, train_accuracy=accuracy, val_accuracy=accuracy, lr=np.array([0.1, 0.0, 0.3]))
+    assert progress._numbers(shown | {"frozen": np.array([False, True, False])}) == (
+        "loss  0.7500  train acc 0.5000  val acc 0.5000  lr 2.00e-01  1 of 3 diverged")
+    assert progress._numbers(shown | {"frozen": np.zeros(3, bool)}).startswith("loss  2.8333")
+    assert progress._numbers(shown | {"frozen": np.ones(3, bool)}) == "3 of 3 diverged"
 
 
 def test_durations_are_readable():

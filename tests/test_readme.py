@@ -34,8 +34,11 @@ def test_the_python_examples_run(capsys):
 
     X, y = load_digits(return_X_y=True)
     names = {"X": X[:1000], "y": y[:1000], "X_test": X[1000:1400], "y_test": y[1000:1400]}
-    estimator, population = blocks("python")
+    estimator, fitted, population = blocks("python")
     exec(estimator.replace("random_state=0", "random_state=0, max_iter=20, n_iter_no_change=50"), names)
+    exec(fitted, names)
+    assert names["model"].network.members == 4
+    assert capsys.readouterr().out.count("finished") == 8
     exec(population, names)
     assert len(capsys.readouterr().out.split()) >= 8
 

@@ -96,6 +96,48 @@ def stratified_split(
     return np.flatnonzero(~is_drawn), np.flatnonzero(is_drawn)
 
 
+def check_folds(folds: int, n_rows: int) -> None:
+    """Raise ConfigError unless so many folds can be made of the rows."""
+    if not 2 <= folds <= n_rows:
+        raise ConfigError(f"{folds} folds cannot be made of {n_rows} examples: choose from 2 to {n_rows}")
+
+
+def assign_folds(codes: npt.NDArray[np.int64], folds: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Deal all rows to folds of equal size (give or take one), each class's rows evenly.
+
+    Parameters
+    ----------
+    codes : ndarray (n,), int64
+        Class numbers.
+    folds : int
+        How many.
+    rng : numpy.random.Generator
+        Draws which row goes where.
+
+    Returns
+    -------
+    ndarray (n,), int64
+        The fold of each row, from 0 on.
+
+    Raises
+    ------
+    ConfigError
+        There are fewer rows than folds, or fewer than 2 folds.
+
+    Examples
+    --------
+    >>> fold = assign_folds(np.array([0, 0, 0, 0, 1, 1]), 2, np.random.default_rng(0))
+    >>> np.bincount(fold), np.bincount(fold[4:])
+    (array([3, 3]), array([1, 1]))
+    """
+    check_folds(folds, len(codes))
+    shuffled = rng.permutation(len(codes))                              # (n,)
+    by_class = shuffled[np.argsort(codes[shuffled], kind="stable")]     # (n,) class by class, each in a random order
+    fold = np.empty(len(codes), np.int64)
+    fold[by_class] = np.arange(len(codes)) % folds
+    return fold
+
+
 def _shares(counts: npt.NDArray[np.int64], size: int, part: str) -> npt.NDArray[np.int64]:
     """How many rows each class gives: (C,), summing to `size`, each below the class's count (or zero)."""
     n_rows = int(counts.sum())

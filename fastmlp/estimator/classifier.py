@@ -11,7 +11,7 @@ from fastmlp.data.standardize import Standardizer
 from fastmlp.errors import ConfigError, DataError
 from fastmlp.estimator.fit import Learner, prepare, train_epochs
 from fastmlp.estimator.fitted import FittedClassifier
-from fastmlp.estimator.inputs import Data, Labels, checked, draw_seed, hold_out, make_data
+from fastmlp.estimator.inputs import Data, Labels, checked, draw_seed, hold_out, make_data, member_seeds
 from fastmlp.estimator.options import check_parameters, network_dtype, network_spec
 from fastmlp.network import Network
 
@@ -99,6 +99,9 @@ class MLPClassifier(FittedClassifier):
         Multiplies the sample weights by class; "balanced" is n / (classes * examples of the class).
     device : {"cpu", "auto", "gpu"}, default="cpu"
         Where to compute; "auto" takes a GPU where one can be used. Results are NumPy arrays in any case.
+    n_members : int, default=1
+        Networks that are trained at once, on the same batches from different initial weights; their probabilities are
+        averaged. One that diverges is left out of the average from then on, with a RuntimeWarning.
 
     Attributes
     ----------
@@ -114,13 +117,15 @@ class MLPClassifier(FittedClassifier):
         Layers, the input among them, and outputs: one a class, also for two classes.
     loss_, loss_curve_, best_loss_
         Cost of the last, of every epoch, and the lowest (None under early_stopping). Each is the mean of the batches'
-        losses plus the penalty at the epoch's beginning.
+        losses plus the penalty at the epoch's beginning, and of several members the mean.
     validation_scores_, validation_loss_curve_, best_validation_score_
-        Accuracies and losses (without penalty) after every epoch, if there is a validation part, and the highest
-        accuracy of the last fit; else None.
+        Accuracies (as of `score`, by the averaged probabilities) and losses (without penalty; the members' mean) after
+        every epoch, if there is a validation part, and the highest accuracy of the last fit; else None.
     coefs_, intercepts_ : list of ndarray (D, H), (H,)
         Weights and biases by layer, views of the network's own. With batch norm: copies, in which it is folded into
-        the layers, so that the plain network with these weights predicts the same.
+        the layers, so that the plain network with these weights predicts the same. Of M members (M, D, H), (M, H).
+    diverged_members_ : list of int
+        Which members are left out of the average.
 
     Notes
     -----
@@ -153,7 +158,7 @@ class MLPClassifier(FittedClassifier):
         n_iter_no_change: float = 10, batch_norm: bool = False, loss: str = "cross-entropy", init: str = "he",
         init_std: float = 0.01, lr_min: float = 1e-5, lr_max: float = 1e-1, step_size: int | None = None,
         bn_decay: float = 0.9, standardize: str = "none", dtype: str = "auto", class_weight: Any = None,
-        device: str = "cpu",
+        device: str = "cpu", n_members: int = 1,
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -189,6 +194,7 @@ class MLPClassifier(FittedClassifier):
         self.dtype = dtype
         self.class_weight = class_weight
         self.device = device
+        self.n_members = n_members
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, X_val: Any = None, y_val: Any = None) -> Self:
         """Train until a stopping rule or `max_iter` ends it.
@@ -213,7 +219,7 @@ class MLPClassifier(FittedClassifier):
         ConfigError, DataError
             Both are ValueErrors; the sentence names the parameter, or the place in the data.
         DivergenceError
-            The loss became NaN or infinite. The estimator holds the state before the epoch in which it did.
+            The loss of the only or last member became NaN or infinite. The estimator holds the state before that epoch.
         """
         check_parameters(self)
         first = not (self.warm_start and self.__sklearn_is_fitted__())
@@ -291,7 +297,8 @@ class MLPClassifier(FittedClassifier):
 
     def _new_learner(self, data: Data, n_classes: int, seed: int) -> Learner:
         spec = network_spec(self, data.x.shape[1], n_classes)
-        network = Network(spec, resolve(self.device), dtype=network_dtype(self.dtype, data.x.dtype))
-        network.initialize([seed], self.init, float(self.init_std))
+        network = Network(spec, resolve(self.device), members=int(self.n_members),
+                          dtype=network_dtype(self.dtype, data.x.dtype))
+        network.initialize(member_seeds(seed, network.members), self.init, float(self.init_std))
         standardizer = Standardizer.fit(data.x, self.standardize, data.weights)     # type: ignore[arg-type]
         return Learner.create(self, network, standardizer, seed)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from sklearn.exceptions import ConvergenceWarning
 
 from fastmlp.backend import resolve
@@ -24,13 +25,13 @@ from fastmlp.estimator.options import (
     network_spec,
     rate_rule,
 )
-from fastmlp.evaluation import evaluate
+from fastmlp.evaluation import ensemble_accuracy, evaluate
 from fastmlp.examples import Examples
 from fastmlp.network import Network
 from fastmlp.optimizers import Optimizer
 from fastmlp.progress import Progress, make_progress
 from fastmlp.seeds import Stream, generator
-from fastmlp.trainer import EpochReport, Trainer
+from fastmlp.trainer import Divergence, EpochReport, Trainer
 
 INTERRUPTED = "Training interrupted by user."
 
@@ -42,7 +43,7 @@ class Learner:
     Attributes
     ----------
     network : Network
-        Of one member.
+        All members.
     optimizer : Optimizer
         With its state.
     standardizer : Standardizer
@@ -63,6 +64,8 @@ class Learner:
         Epochs since it improved by `tol`.
     stopped : bool
         Whether the last fit ended because of that.
+    frozen : list of Divergence or None
+        As `Trainer` has it: which members diverged.
     """
 
     network: Network
@@ -76,6 +79,15 @@ class Learner:
     best: float = math.inf
     stale: int = 0
     stopped: bool = False
+    frozen: list[Divergence | None] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.frozen = self.frozen or [None] * self.network.members
+
+    @property
+    def standing(self) -> list[int]:
+        """The members that did not diverge, whose probabilities are averaged."""
+        return [k for k, divergence in enumerate(self.frozen) if divergence is None]
 
     @classmethod
     def create(cls, p: Any, network: Network, standardizer: Standardizer, seed: int) -> Learner:
@@ -95,6 +107,9 @@ class Learner:
         if wanted != spec or p.dtype not in ("auto", dtype):
             raise ConfigError(f"this classifier holds {spec} in {dtype}, but its parameters now describe {wanted} in "
                               f"{p.dtype}: fit a new one, or with warm_start=False")
+        if p.n_members != self.network.members:
+            raise ConfigError(f"this classifier holds {self.network.members} members, and n_members is {p.n_members} "
+                              f"now: fit a new one, or with warm_start=False")
         if p.standardize != self.standardize:
             raise ConfigError(f"this classifier was trained with standardize = {self.standardize!r}, and its parameter "
                               f"is {p.standardize!r} now: fit a new one, or with warm_start=False")
@@ -113,7 +128,8 @@ class Learner:
         state = {name: read(array).copy() for name, array in self.optimizer.state.items()}
         return {
             **vars(self), "network": None, "device": network.backend.name, "spec": network.spec,
-            "dtype": network.dtype.name, "l2": float(read(network.l2)[0]), "has_running": network.has_running,
+            "members": network.members, "dtype": network.dtype.name, "l2": read(network.l2).tolist(),
+            "has_running": network.has_running,
             "parameters": read(network.parameters).copy(), "running": read(network.running).copy(),
             "optimizer": replace(self.optimizer, state=state),      # type: ignore[type-var]
         }
@@ -121,10 +137,10 @@ class Learner:
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Rebuild the network; where there is no GPU, one that was trained on a GPU comes to the CPU."""
         state = dict(state)
-        device, spec, dtype, l2 = (state.pop(name) for name in ("device", "spec", "dtype", "l2"))
+        device, spec, members, dtype, l2 = (state.pop(name) for name in ("device", "spec", "members", "dtype", "l2"))
         parameters, running, has_running = (state.pop(name) for name in ("parameters", "running", "has_running"))
         backend = resolve("cpu" if device == "cpu" else "auto")
-        network = Network(spec, backend, dtype=dtype, l2=l2)
+        network = Network(spec, backend, members=members, dtype=dtype, l2=l2)
         network.parameters[...] = backend.asarray(parameters)
         network.running[...] = backend.asarray(running)
         network.has_running = has_running
@@ -149,7 +165,7 @@ def prepare(p: Any, learner: Learner, data: Data, validation: Data | None, *,
     schedule = make_schedule(p, -(-n // batch_size), learner.schedule_step)
     trainer = Trainer(learner.network, data.on(learner), learner.optimizer, schedule, batch_size=batch_size,
                       bn_decay=float(p.bn_decay), shuffle=bool(p.shuffle))
-    trainer.rng = learner.rng
+    trainer.rng, trainer.frozen = learner.rng, list(learner.frozen)
     return trainer, None if validation is None else validation.on(learner)
 
 
@@ -186,13 +202,13 @@ def _run(p: Any, learner: Learner, trainer: Trainer, watched: Examples | None, w
             accuracy = p.validation_scores_[-1] if watched is not None else None
             if accuracy is not None and (p.best_validation_score_ is None or accuracy > p.best_validation_score_):
                 p.best_validation_score_ = accuracy
-                best = (network.parameters + 0.0, network.running + 0.0) if restore_best else None
+                best = (network.parameters + 0.0, network.running + 0.0, learner.frozen) if restore_best else None
             if restore_best or rate_rule(p) not in PLANNED:
                 _apply_stopping_rule(p, learner, p.loss_ if not restore_best or accuracy is None else -accuracy)
     except KeyboardInterrupt:
         warnings.warn(INTERRUPTED, UserWarning, stacklevel=5)
     if restore_best and best is not None:
-        network.parameters[...], network.running[...] = best
+        network.parameters[...], network.running[...], learner.frozen = best
 
 
 def _one_epoch(p: Any, learner: Learner, trainer: Trainer, watched: Examples | None, watcher: Progress) -> None:
@@ -203,40 +219,60 @@ def _one_epoch(p: Any, learner: Learner, trainer: Trainer, watched: Examples | N
     elif rule != "adaptive":
         learner.rate_factor = 1.0
     trainer.rate_factor = learner.rate_factor
-    read, xp = network.backend.to_host, network.backend.xp
     with np.errstate(all="ignore"):     # looked at below
-        penalty = float(read(network.penalty())[0])
+        penalty = network.backend.to_host(network.penalty()).astype(np.float64)                     # (M,)
     report = trainer.run_epoch(watcher=watcher)
-    rate = float(trainer.rates(trainer.step - 1, 1)[0, 0])
-    loss = _mean_loss(report, trainer) + penalty
-    if not (math.isfinite(loss) and bool(read(xp.all(xp.isfinite(network.parameters))))):
-        trainer.diverged("the weights or the cost became NaN or infinite", trainer.step, rate, 0)
+    rate = float(trainer.rates(trainer.step - 1, 1).max())
+    losses = _mean_losses(report, trainer) + penalty                                                # (M,)
+    for member in np.flatnonzero(~(np.isfinite(losses) & _are_finite(network)) & ~trainer.is_frozen):
+        trainer.diverged("the weights or the cost became NaN or infinite", trainer.step, rate, int(member))
+    _note_divergence(learner, trainer)
     learner.schedule_step += len(report.losses)
     p.n_iter_ += 1
     p.t_ += trainer.examples.n
-    p.loss_ = loss
+    p.loss_ = float(losses[learner.standing].mean())
     p.loss_curve_.append(p.loss_)
-    row = {"step": trainer.step, "epoch": p.n_iter_, "lr": rate, "train_loss": p.loss_}
+    row = {"step": trainer.step, "epoch": p.n_iter_, "lr": rate, "train_loss": p.loss_, "frozen": trainer.is_frozen}
     if watched is not None:
-        accuracy, row["val_loss"] = _measure(network, watched)
+        accuracy, row["val_loss"] = _measure(network, watched, learner.standing)
         row["val_accuracy"] = accuracy
         p.validation_scores_.append(accuracy)
         p.validation_loss_curve_.append(row["val_loss"])
     watcher.epoch_done(row)
 
 
-def _mean_loss(report: EpochReport, trainer: Trainer) -> float:
-    """Mean of the batches' losses, each before its update, by their sizes."""
+def _mean_losses(report: EpochReport, trainer: Trainer) -> npt.NDArray[np.float64]:
+    """Mean of the batches' losses, each before its update, by their sizes: (M,)."""
     sizes = np.full(len(report.losses), trainer.batch_size)
     sizes[-1] = trainer.examples.n - trainer.batch_size * (len(sizes) - 1)
-    return float(np.average(report.losses[:, 0].astype(np.float64), weights=sizes))
+    return np.array([np.average(column.astype(np.float64), weights=sizes) for column in report.losses.T])
 
 
-def _measure(network: Network, watched: Examples) -> tuple[float, float]:
-    """Accuracy and loss, both weighted."""
+def _are_finite(network: Network) -> Any:
+    """Whether all of a member's parameters are finite: (M,)."""
+    read, xp = network.backend.to_host, network.backend.xp
+    if bool(read(xp.all(xp.isfinite(network.parameters)))):
+        return np.ones(network.members, bool)
+    flat = [xp.reshape(xp.isfinite(view), (network.members, -1)) for view in network.views().values()]
+    return np.logical_and.reduce([read(xp.all(finite, axis=1)) for finite in flat])
+
+
+def _note_divergence(learner: Learner, trainer: Trainer) -> None:
+    """Keep the marks of members that diverged in this epoch, and warn."""
+    for member, (before, now) in enumerate(zip(learner.frozen, trainer.frozen, strict=True)):
+        if before is None and now is not None:
+            warnings.warn(f"member {member} of {len(trainer.frozen)} diverged ({now.what} at step {now.step}, learning "
+                          f"rate {now.lr:.3g}): it is left out of the average; try a lower learning rate",
+                          RuntimeWarning, stacklevel=7)
+    learner.frozen = list(trainer.frozen)
+
+
+def _measure(network: Network, watched: Examples, standing: list[int]) -> tuple[float, float]:
+    """Accuracy of the averaged probabilities and the members' mean loss, both weighted."""
     with np.errstate(all="ignore"):
         score = evaluate(network, watched)
-    return float(score.accuracy[0]), float(score.loss[0])
+        accuracy = float(score.accuracy[0]) if network.members == 1 else ensemble_accuracy(network, watched, standing)
+    return accuracy, float(score.loss[standing].mean())
 
 
 def _apply_stopping_rule(p: Any, learner: Learner, value: float) -> None:

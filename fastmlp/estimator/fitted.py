@@ -17,8 +17,9 @@ from fastmlp.errors import DataError, ModelFileError
 from fastmlp.estimator.fit import Learner
 from fastmlp.estimator.inputs import INPUT_TYPES, Labels, draw_seed
 from fastmlp.estimator.options import check_parameters
-from fastmlp.evaluation import folded_layers, softmax
+from fastmlp.evaluation import folded_layers, log_softmax, softmax
 from fastmlp.model import Model, load_model, save_model
+from fastmlp.parameters import chosen, make_network, tensors_of
 
 HISTORY = ("n_iter_", "t_", "loss_", "loss_curve_", "best_loss_", "validation_scores_", "validation_loss_curve_",
            "best_validation_score_")
@@ -49,8 +50,13 @@ class FittedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[misc]
         self.out_activation_ = "softmax"
 
     def _model(self) -> Model:
+        """The members that did not diverge."""
         names = getattr(self, "feature_names_in_", None)
-        return Model(self._learner.network, self._learner.standardizer, self.classes_,
+        network, standing = self._learner.network, self._learner.standing
+        if len(standing) < network.members:
+            network = make_network(network.spec, network.backend, chosen(tensors_of(network), standing),
+                                   dtype=network.dtype.name, l2=network.backend.to_host(network.l2)[standing])
+        return Model(network, self._learner.standardizer, self.classes_,
                      feature_names=None if names is None else tuple(names))
 
     def _logits(self, X: Any) -> npt.NDArray[Any]:
@@ -69,10 +75,7 @@ class FittedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[misc]
 
     def predict_log_proba(self, X: Any) -> npt.NDArray[Any]:
         """Logarithm of `predict_proba`, finite also where that is 0.  X (n, D)  ->  (n, C)."""
-        logits = self._logits(X).astype(np.float64)
-        logits -= logits.max(axis=-1, keepdims=True)
-        logits -= np.log(np.exp(logits).sum(axis=-1, keepdims=True))
-        return logits.astype(self._learner.network.dtype)
+        return log_softmax(self._logits(X)).astype(self._learner.network.dtype)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Accuracy on X (n, D), y (n,)."""
@@ -80,28 +83,42 @@ class FittedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[misc]
 
     @property
     def coefs_(self) -> list[npt.NDArray[Any]]:
-        """Weights (D, H) of each layer."""
+        """Weights (D, H) of each layer; of several members (M, D, H)."""
         return [self._host(w) for w, _ in self._layers()]
 
     @property
     def intercepts_(self) -> list[npt.NDArray[Any]]:
-        """Biases (H,) of each layer."""
+        """Biases (H,) of each layer; of several members (M, H)."""
         return [self._host(b) for _, b in self._layers()]
 
+    @property
+    def diverged_members_(self) -> list[int]:
+        """The members that are left out of the average."""
+        self._refuse_unfitted("diverged_members_ exists")
+        return [k for k in range(self._learner.network.members) if k not in self._learner.standing]
+
     def _layers(self) -> list[tuple[Any, Any]]:
-        if not self.__sklearn_is_fitted__():
-            raise AttributeError("coefs_ and intercepts_ exist once the classifier is fitted")
+        self._refuse_unfitted("coefs_ and intercepts_ exist")
         return folded_layers(self._learner.network)
 
+    def _refuse_unfitted(self, what: str) -> None:
+        if not self.__sklearn_is_fitted__():
+            raise AttributeError(f"{what} once the classifier is fitted")
+
     def _host(self, array: Any) -> npt.NDArray[Any]:
-        """The only member's part of an array (1, ...)."""
-        part: npt.NDArray[Any] = self._learner.network.backend.to_host(array)[0]
+        """The only member's part of an array (1, ...), or all members' parts, members first."""
+        network = self._learner.network
+        host = network.backend.to_host(array)
+        if network.members > 1 and len(host) == 1:          # the first layer: members side by side
+            host = np.moveaxis(host.reshape(*host.shape[1:-1], network.members, -1), -2, 0)
+        part: npt.NDArray[Any] = host if network.members > 1 else host[0]
         return part
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted classifier to a safetensors file, which holds numbers and JSON and nothing that could run.
 
-        The optimizer's state is not in it; pickle the estimator to continue a training exactly.
+        The optimizer's state is not in it, nor are members that diverged; pickle the estimator to continue a training
+        exactly.
 
         Raises
         ------
@@ -113,6 +130,7 @@ class FittedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[misc]
         check_is_fitted(self)
         model = self._model()
         parameters = {name: _plain(value) for name, value in self.get_params(deep=False).items()}
+        parameters["n_members"] = model.network.members
         model.extra = {"parameters": parameters, "history": {name: getattr(self, name) for name in HISTORY}}
         try:
             json.dumps([model.classes.tolist(), model.extra])
@@ -139,12 +157,15 @@ class FittedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[misc]
         model = load_model(Path(path), resolve(device))
         spec, extra = model.network.spec, model.extra or {}
         described = {"hidden_layer_sizes": spec.hidden, "activation": spec.activation, "loss": spec.loss,
-                     "batch_norm": spec.batch_norm, "dtype": model.network.dtype.name}
+                     "batch_norm": spec.batch_norm, "dtype": model.network.dtype.name,
+                     "n_members": model.network.members}
         try:
             saved = {name: _unplain(value) for name, value in extra.get("parameters", described).items()}
             history = {name: extra.get("history", {}).get(name) for name in HISTORY}
             classifier = cls(**{**saved, "device": device})
             check_parameters(classifier)
+            if classifier.n_members != model.network.members:
+                raise ValueError(f"it holds {model.network.members} members")
             seed = draw_seed(classifier.random_state)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ModelFileError(f"{path}: its parameters are not those of a classifier ({error})") from error

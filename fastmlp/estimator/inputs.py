@@ -122,3 +122,8 @@ def draw_seed(random_state: Any) -> int:
     """An integer is its own seed, as for `fastmlp train`; a generator draws one."""
     generator = check_random_state(random_state)
     return int(random_state) if isinstance(random_state, int | np.integer) else int(generator.randint(2**31 - 1))
+
+
+def member_seeds(seed: int, n: int) -> list[int]:
+    """The seeds of the members' weights: the seed itself, then others that no other seed's members have."""
+    return [seed, *generator(seed, Stream.MEMBERS).integers(2**62, size=n - 1).tolist()]

@@ -36,6 +36,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 }
 _COUNTS: dict[str, tuple[Any, ...]] = {         # at least 1, or one of these
     "max_iter": (), "n_iter_no_change": (math.inf,), "batch_size": ("auto",), "step_size": (None,),
+    "n_members": (),
 }
 _BOOLEANS = ("shuffle", "warm_start", "nesterovs_momentum", "early_stopping", "batch_norm")
 

@@ -1,91 +1,23 @@
 """The CPU's fast maker of the kernel contract: operations in C, run by a few threads, singly or as a recorded list.
 
-What each computes, and the shapes, stand in `reference`. The sources are in `c/`. No BLAS takes part, so there are no
-other threads to wait for. Operations that are recorded are written down instead of run; the list is run later by one
-call, without a return to Python between two operations.
+What each computes, and the shapes, stand in `reference`; the sources are in `c/`, and `c_calls` calls them. No BLAS
+takes part, so there are no other threads to wait for.
 """
 
 from __future__ import annotations
 
-import ctypes
-import struct
-import time
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from fastmlp.cpu import usable_cores
-from fastmlp.kernels import c_library
 from fastmlp.kernels.activations import ACTIVATIONS
-from fastmlp.kernels.thread_choice import ThreadChoice
+from fastmlp.kernels.c_calls import Calls, Operation
 
 Array = Any
 Blocks = Any
 
-USUAL_THREADS = 4       # of operations that are not recorded, where nobody said how many
 DEEP, SMALL, PARTS = 768, 1 << 15, 4     # when and into how many parts a product is split along its depth
-LONGEST_JOINED = 112    # K_BLOCK of c/matmul.c
 KINDS = {kind: number for number, kind in enumerate(ACTIVATIONS)}       # as in c/activations.h
-
-
-class Operation(NamedTuple):
-    """An operation that was written down."""
-
-    name: str
-    dtype: np.dtype[Any]
-    arguments: tuple[Any, ...]
-
-
-def joined(operations: list[Operation]) -> list[Operation]:
-    """The same with each first layer's gradient and its descent in one, where they follow each other.
-
-    `sgd` destroys the gradients, so nobody can want to read them afterwards.
-    """
-    result: list[Operation] = []
-    for operation in operations:
-        before = result[-1] if result else operation
-        if operation.name != "sgd" or before.name != "matmul":
-            result.append(operation)
-            continue
-        gw, _, row, *factors = before.arguments
-        g, lr, l2, p, outer, members, _, twice = operation.arguments
-        n_members, rows, depth, columns = factors[-4:]
-        same = gw.ctypes.data == g.ctypes.data and row == columns and columns % members == 0
-        if not same or n_members != 1 or depth > LONGEST_JOINED or (members > 1 and outer != rows):
-            result.append(operation)
-            continue
-        size = rows * columns
-        result[-1] = Operation("matmul_sgd", operation.dtype,
-                               (p[:size], 0, row, *factors, lr, l2, columns // members, twice))
-        if size < p.size:       # the other layers of a single network
-            rest = (g[size:], lr, l2, p[size:], 1, 1, p.size - size, twice)
-            result.append(Operation("sgd", operation.dtype, rest))
-    return result
-
-
-class _Call(ctypes.Structure):
-    """An operation and its arguments, as c/pool.c knows them."""
-
-    _fields_ = (("run", ctypes.c_void_p), ("arguments", ctypes.c_void_p))
-
-
-class _Library:
-    """The compiled operations for one dtype."""
-
-    def __init__(self, dtype: str) -> None:
-        library = c_library.load(dtype)
-        self._library = library
-        self._functions: dict[str, int] = {}
-        self.run_calls = library.run_calls
-        self.run_calls.argtypes = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
-        self.run_calls.restype = None
-
-    def address(self, name: str) -> int:
-        """Where an operation begins."""
-        if name not in self._functions:
-            self._functions[name] = int(ctypes.cast(getattr(self._library, name), ctypes.c_void_p).value or 0)
-        return self._functions[name]
 
 
 class CompiledKernels:
@@ -103,54 +35,9 @@ class CompiledKernels:
     """
 
     def __init__(self, threads: int | None = None) -> None:
-        self._fixed_threads, self._most_threads = threads, threads or usable_cores()
-        self._usual_threads = threads or min(self._most_threads, USUAL_THREADS)
-        self._libraries: dict[str, _Library] = {"float32": _Library("float32")}
+        calls = Calls(threads)
+        self.record, self._do, self._do_all = calls.record, calls.do, calls.do_all
         self._parts: dict[str, Array] = {}
-        self._recorded: list[Operation] | None = None
-
-    # ------------------------------------------------------------------------------------------- running and recording
-
-    def _library(self, dtype: np.dtype[Any]) -> _Library:
-        key = dtype.name
-        if key not in self._libraries:
-            self._libraries[key] = _Library(key)
-        return self._libraries[key]
-
-    def _do(self, name: str, like: Array, *arguments: Any) -> None:
-        """Run an operation in the dtype of `like`, or write it down; arguments are arrays, None, numbers."""
-        packed = _pack(arguments, like.dtype)
-        if self._recorded is not None:
-            self._recorded.append(Operation(name, like.dtype, arguments))
-            return
-        library = self._library(like.dtype)
-        call = _Call(library.address(name), _address(packed))
-        library.run_calls(ctypes.addressof(call), 1, self._usual_threads)
-
-    def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        """A function that does what `work` does, on the same memory, in one call; nothing of it is done now.
-
-        All operations must be of one dtype.
-        """
-        self._recorded = []
-        try:
-            work()
-            operations = joined(self._recorded)
-        finally:
-            self._recorded = None
-        library = self._library(operations[0].dtype)
-        packed = [_pack(operation.arguments, operation.dtype) for operation in operations]
-        calls = (_Call * len(operations))(*(
-            _Call(library.address(operation.name), _address(words))
-            for operation, words in zip(operations, packed, strict=True)))
-        choice = ThreadChoice(self._most_threads, self._fixed_threads)
-
-        def replay(alive: Any = (operations, packed)) -> None:      # the arrays and arguments that the calls point to
-            threads, began = choice.propose(), time.perf_counter()
-            library.run_calls(ctypes.addressof(calls), len(alive[0]), threads)
-            choice.took(threads, time.perf_counter() - began)
-
-        return replay
 
     # ------------------------------------------------------------------------------------------------ the batch
 
@@ -179,9 +66,11 @@ class CompiledKernels:
             return
         (_, a_row, a_k), (_, b_k, b_column) = _strides(a), _strides(b)
         parts, some = self._scratch(c, PARTS), depth // PARTS
-        self._do("matmul", c, parts, c.size, columns, a, some * a_k, a_row, a_k, b, some * b_k, b_k, b_column, PARTS, n,
-                 some, columns)
-        self._do("add_parts", c, parts, c[0], PARTS, c.size)
+        self._do_all([
+            Operation("matmul", c.dtype, (parts, c.size, columns, a, some * a_k, a_row, a_k, b, some * b_k, b_k,
+                                          b_column, PARTS, n, some, columns)),
+            Operation("add_parts", c.dtype, (parts, c[0], PARTS, c.size)),
+        ])
 
     def _scratch(self, like: Array, times: int = 1) -> Array:
         """A flat array for what one operation leaves for the next, as large as so many of this one."""
@@ -217,11 +106,11 @@ class CompiledKernels:
                  inv_std, *_block(gx), ggamma, gbeta, *x.shape, KINDS[kind])
 
     def linear_backward(self, gy: Array, x: Array, w: Array, gw: Array, gb: Array | None, gx: Array | None) -> None:
-        self._matmul(x.swapaxes(-1, -2), gy, gw)
         if gb is not None:
             self._do("column_sums", gy, *_block(gy), gb, *gy.shape)
         if gx is not None:
             self._matmul(gy, w.swapaxes(-1, -2), gx)
+        self._matmul(x.swapaxes(-1, -2), gy, gw)        # last, so that a recording can join it with the update
 
     def moving_average(self, new: Array, decay: float, running: Array) -> None:
         self._do("moving_average", running, new, running, running.shape[0], float(decay), 1.0 - decay)
@@ -236,8 +125,10 @@ class CompiledKernels:
 
     def _loss(self, name: str, logits: Array, targets: Array, weights: Array, loss: Array, glogits: Array) -> None:
         parts = self._scratch(logits[:, :, 0])
-        self._do(name, logits, *_block(logits), *_block(glogits), targets, weights, parts, *logits.shape)
-        self._do("sum_parts", loss, parts, loss, *logits.shape[:2])
+        self._do_all([
+            Operation(name, logits.dtype, (*_block(logits), *_block(glogits), targets, weights, parts, *logits.shape)),
+            Operation("sum_parts", logits.dtype, (parts, loss, *logits.shape[:2])),
+        ])
 
     def count_correct(self, logits: Array, labels: Array, counts: Array, correct: Array) -> None:
         self._do("count_correct", logits, *_block(logits), labels, counts, correct, *logits.shape)
@@ -263,28 +154,6 @@ class CompiledKernels:
 
 
 NOTHING = (None, 0, 0)
-OTHER_TYPES = (np.dtype(np.uint8), np.dtype(np.int64))      # of data, labels and row numbers
-
-
-def _pack(arguments: tuple[Any, ...], dtype: np.dtype[Any]) -> bytes:
-    """The arguments of an operation as 64-bit words."""
-    words = [_word(value, dtype) for value in arguments]
-    return struct.pack("".join("d" if type(word) is float else "q" for word in words), *words)
-
-
-def _address(packed: bytes) -> int | None:
-    return ctypes.cast(ctypes.c_char_p(packed), ctypes.c_void_p).value
-
-
-def _word(value: Any, dtype: np.dtype[Any]) -> Any:
-    """An argument as a number: an array by its address, None as the null pointer."""
-    if not isinstance(value, np.ndarray):
-        return 0 if value is None else value
-    if value.dtype != dtype and value.dtype not in OTHER_TYPES:
-        raise TypeError(f"an array of {value.dtype} cannot be an argument of an operation on {dtype}")
-    if value.ndim < 3 and not value.flags.c_contiguous:         # strides of three axes are arguments, too
-        raise TypeError(f"an array of shape {value.shape} and strides {value.strides} is not contiguous")
-    return value.__array_interface__["data"][0]
 
 
 def _strides(array: Array) -> tuple[int, ...]:

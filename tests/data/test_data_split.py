@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastmlp.data.split import part_size, stratified_split
+from fastmlp.data.split import assign_folds, part_size, stratified_split
 from fastmlp.errors import ConfigError, DataError
 
 
@@ -63,3 +63,20 @@ def test_part_size(wanted, expected):
 def test_part_size_refuses_what_is_neither_number_nor_fraction(wanted):
     with pytest.raises(ConfigError, match="validation is "):
         part_size(wanted, 200, "validation")
+
+
+@pytest.mark.parametrize("folds", [2, 3, 7, 20])
+def test_folds_are_of_equal_size_and_so_are_their_classes(folds):
+    codes = np.repeat([0, 1, 2], [9, 6, 5])
+    fold = assign_folds(codes, folds, np.random.default_rng(0))
+    for counts in (np.bincount(fold, minlength=folds),
+                   *(np.bincount(fold[codes == code], minlength=folds) for code in range(3))):
+        assert len(counts) == folds
+        assert counts.max() - counts.min() <= 1
+    assert not np.array_equal(fold, assign_folds(codes, folds, np.random.default_rng(1)))
+
+
+@pytest.mark.parametrize("folds", [1, 0, 21])
+def test_folds_that_cannot_be_are_refused(folds):
+    with pytest.raises(ConfigError, match=f"{folds} folds cannot be made of 20 examples"):
+        assign_folds(np.zeros(20, np.int64), folds, np.random.default_rng(0))

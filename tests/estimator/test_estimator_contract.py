@@ -32,6 +32,7 @@ SETTINGS = {
     "softmax classifier": {"hidden_layer_sizes": (), "learning_rate_init": 0.01},
     "float32": {"dtype": "float32"},
     "early stopping": {"early_stopping": True, "validation_fraction": 0.3},
+    "three members, batch norm": {"n_members": 3, "batch_norm": True},
 }
 #: What cannot hold, for a reason in the matter itself.
 IMPOSSIBLE = {

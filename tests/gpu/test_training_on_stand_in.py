@@ -272,3 +272,32 @@ def test_divergence_is_found_and_the_last_good_state_comes_back(make_pair):
     with pytest.raises(DivergenceError):
         trainer.run_epoch()
     assert np.array_equal(trainer.network.parameters.get(), before)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adamw"])
+def test_a_diverging_member_leaves_the_others_bits_alone_when_steps_are_recorded(make_pair, optimizer):
+    """One epoch is 17 steps; from the fifth epoch on, replayed ones, member 1 has the rate that is given."""
+    trainers = []
+    for rate in (1e30, 0.01):
+        def schedule(step, rate=rate):
+            return np.where((np.asarray(step) >= 70) & (np.arange(3) == 1), rate, 0.01) + 0.0 * np.asarray(step)
+
+        _, trainer = make_pair(optimizer=optimizer, members=3, dtype="float32", n=163, schedule=schedule)
+        history = train(trainer, 6 * trainer.steps_per_epoch, parts={"train": trainer.examples})
+        trainers.append(trainer)
+        assert [bool(frozen) for frozen in trainer.frozen] == [False, rate == 1e30, False]
+        assert np.isfinite(history.rows[-1]["train_loss"]).all()
+    assert device.counts.graph_launches
+    bad, good = ([view.get() for view in trainer.network.views().values()] for trainer in trainers)
+    for one, other in zip(bad, good, strict=True):
+        assert one[[0, 2]].tobytes() == other[[0, 2]].tobytes()
+        assert np.isfinite(one).all()
+        assert not np.array_equal(one[1], other[1])
+
+
+def test_a_population_in_which_nobody_diverges_makes_no_further_launches_or_copies(make_pair):
+    _, trainer = make_pair(members=3, dtype="float32")
+    for _ in range(3):
+        trainer.run_epoch()
+    healthy = spent(trainer.run_epoch)
+    assert (healthy["host_to_device"], healthy["device_to_host"], healthy["graph_launches"]) == (2, 1, 1)

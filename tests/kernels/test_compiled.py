@@ -164,7 +164,8 @@ def test_an_array_that_would_be_misread_is_refused_and_nothing_is_written(compil
 
 def test_several_python_threads_may_compute_at_once(compiled):
     rng = np.random.default_rng(3)
-    jobs = [(rng.standard_normal((1, 60, 70)), rng.standard_normal((1, 70, 50))) for _ in range(4)]
+    jobs = [(rng.standard_normal((1, 60, depth)), rng.standard_normal((1, depth, 50)))
+            for depth in (70, 1536, 1536, 1536)]            # deep ones are made in parts, by way of scratch
     wrong = []
 
     def repeat(x, w):
@@ -177,6 +178,25 @@ def test_several_python_threads_may_compute_at_once(compiled):
     for worker in workers:
         worker.join()
     assert not wrong
+
+
+def test_what_one_python_thread_records_another_can_go_on_computing(compiled):
+    y, z = np.zeros((1, 1, 3), np.float32), np.zeros((1, 1, 3), np.float32)
+    ones = np.ones_like(y)
+
+    def work():
+        other = threading.Thread(target=lambda: compiled.activation(ones, z, kind="relu"))
+        other.start()
+        other.join()
+        compiled.activation(ones, y, kind="relu")
+
+    replay = compiled.record(work)
+    assert (y == 0).all()
+    assert (z == 1).all()
+    z[...] = 0
+    replay()
+    assert (y == 1).all()
+    assert (z == 0).all()
 
 
 def _product_in_a_child(x, w, queue):

@@ -63,7 +63,7 @@ def test_a_maker_offers_nothing_that_is_not_in_the_contract(name):
     public = {key for key, value in vars(MAKERS[name]).items()
               if inspect.isfunction(value) and key[0] != "_"
               and value.__module__ in (numpy_inplace.__name__, compiled.__name__, cupy_fused.__name__)}
-    assert public <= {*CONTRACT, *CHAINS, "record"}
+    assert public <= {*CONTRACT, *CHAINS}
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

@@ -1,0 +1,208 @@
+"""Training a population group by group.
+
+The members of a group share examples and their order, so they are one network with a member axis. Members are in
+different groups where their folds differ, where each has an order of its own, and where memory does not suffice for
+all at once. The shared order comes from the run's seed, so a member's numbers do not depend on how the population was
+divided (but for rounding, as wider products are summed in other orders).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from fastmlp.backend import Backend
+from fastmlp.building import make_examples, make_spec, make_trainer
+from fastmlp.config import TrainOptions
+from fastmlp.data import Dataset
+from fastmlp.data.split import assign_folds, check_folds
+from fastmlp.data.standardize import Standardizer
+from fastmlp.errors import DivergenceError
+from fastmlp.examples import Examples
+from fastmlp.history import History, Row
+from fastmlp.layout import NetworkSpec
+from fastmlp.parameters import Tensors, chosen, tensors_of
+from fastmlp.progress import Progress
+from fastmlp.seeds import Stream, generator
+from fastmlp.sweeps import Member
+from fastmlp.trainer import SILENCE, Divergence, check_batches
+from fastmlp.training import train
+
+FINISHED, INTERRUPTED, DIVERGED = "finished", "interrupted", "diverged at step "
+
+
+@dataclass
+class Outcome:
+    """What became of one member.
+
+    Attributes
+    ----------
+    member : Member
+        Who it is.
+    status : str
+        "finished", "diverged at step N" or "interrupted".
+    history : list of dict
+        Its rows of the history, as `History` has them for one network, as long as it did not diverge.
+    tensors : dict
+        Its numbers after the last of these rows, see `parameters.tensors_of`; none, if it was never begun.
+    seconds : float
+        Its share of the time spent in training steps.
+    """
+
+    member: Member
+    status: str = INTERRUPTED
+    history: list[Row] = field(default_factory=list)
+    tensors: Tensors = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def diverged_at(self) -> int | None:
+        """The step at which its loss became infinite, if it did."""
+        return None if self.status in (FINISHED, INTERRUPTED) else int(self.status.removeprefix(DIVERGED))
+
+    @property
+    def steps(self) -> int:
+        """Updates that its numbers have seen."""
+        return int(self.history[-1]["step"]) if self.history else 0
+
+    @property
+    def measured(self) -> Row:
+        """The last row of its history in which it was evaluated."""
+        return next((row for row in reversed(self.history) if "train_accuracy" in row), {})
+
+
+def fold_data(data: Dataset, folds: int, seed: int) -> Iterator[Dataset]:
+    """The data set anew for every fold: training and validation part together, less the fold, which validates."""
+    x, y = np.concatenate([data.x_train, data.x_val]), np.concatenate([data.y_train, data.y_val])
+    fold_of = assign_folds(y, folds, generator(seed, Stream.SPLIT))
+    for fold in range(folds):
+        kept, drawn = fold_of != fold, fold_of == fold
+        yield replace(data, x_train=x[kept], y_train=y[kept], x_val=x[drawn], y_val=y[drawn])
+
+
+def smallest_part(data: Dataset, folds: int | None) -> int:
+    """Training examples of a member; in cross-validation of the one that has the fewest."""
+    if folds is None:
+        return len(data.y_train)
+    n = len(data.y_train) + len(data.y_val)
+    return n - -(-n // folds)
+
+
+def check_parts(options: TrainOptions, n_train: int, folds: int | None) -> None:
+    """Refuse batch sizes that cannot be trained with; in cross-validation for each of the two sizes of its parts."""
+    sizes = {n_train}
+    if folds is not None:
+        check_folds(folds, n_train)
+        sizes = {n_train - n_train // folds, n_train - -(-n_train // folds)}
+    for n in sizes:
+        check_batches(n, options.batch_size, options.batch_norm and bool(options.hidden))
+
+
+def bytes_per_member(spec: NetworkSpec, options: TrainOptions) -> int:
+    """Memory that a member takes while it is trained.
+
+    Parameters, gradients, good state, what is kept in the end, and as much again for a step at work or for evaluation;
+    the optimizer's state and its good one; activations and their gradients for two sizes of batches.
+    """
+    states = {"sgd": 1 if options.momentum else 0, "adamw": 2}[options.optimizer]
+    numbers = spec.n_parameters * (5 + 2 * states) + 6 * sum(spec.hidden)
+    numbers += 2 * options.batch_size * (4 * sum(spec.hidden) + 2 * spec.n_classes + 3 * max(spec.sizes[1:]))
+    return numbers * np.dtype(options.dtype).itemsize
+
+
+def train_members(members: Sequence[Member], data: Dataset, standardizer: Standardizer, backend: Backend, *, seed: int,
+                  order: str = "shared", watcher: Progress = SILENCE,
+                  should_stop: Callable[[], bool] | None = None) -> list[Outcome]:
+    """Train every member; those that diverge are marked, and Ctrl-C ends all that are not finished.
+
+    Parameters
+    ----------
+    members : sequence of Member
+        Of one shape, on the same data.
+    data : Dataset
+        In cross-validation its training and validation part are divided into folds.
+    standardizer : Standardizer
+        Of the inputs, see `fit_standardizer`.
+    backend : Backend
+        Where to train.
+    seed : int
+        Of the shared order and of the folds.
+    order : {"shared", "own"}, default "shared"
+        Whether every member has the order of its own seed.
+    watcher : Progress, optional
+        Told about every group.
+    should_stop : callable, optional
+        Asked before every step.
+
+    Returns
+    -------
+    list of Outcome, one a member
+    """
+    outcomes = [Outcome(member) for member in members]
+    n_folds = 1 + max((member.fold for member in members if member.fold is not None), default=-1)
+    options, spec = members[0].options, make_spec(members[0].options, data)
+    for fold, part in enumerate(fold_data(data, n_folds, seed)) if n_folds else [(None, data)]:
+        waiting = [k for k, member in enumerate(members) if member.fold == fold]
+        examples = make_examples(options, replace(part, y_test=part.y_test[:0]), standardizer, backend)
+        while waiting:
+            group = waiting[:_group_size(len(waiting), spec, options, backend, order)]
+            waiting = waiting[len(group):]
+            order_seed = members[group[0]].options.seed if order == "own" else seed
+            who = f"{len(group)}" if len(group) > 1 else f"number {group[0]}"
+            words = f"{data.name}, {who} of {len(members)} members" + (f", fold {fold}" if fold is not None else "")
+            if not _train_group([outcomes[k] for k in group], spec, examples, order_seed, watcher, should_stop, words):
+                return outcomes
+        examples.clear()                                # makes room on the device for those of the next fold
+    return outcomes
+
+
+def fit_standardizer(options: TrainOptions, data: Dataset, *, folds: bool) -> Standardizer:
+    """Fitted on the training part; in cross-validation on all of the folds, so that their members can be one ensemble.
+
+    The mean and deviation of an input know nothing of labels.
+    """
+    x = np.concatenate([data.x_train, data.x_val]) if folds else data.x_train
+    return Standardizer.fit(x, options.standardize)     # type: ignore[arg-type]
+
+
+def _group_size(waiting: int, spec: NetworkSpec, options: TrainOptions, backend: Backend, order: str) -> int:
+    """How many members to train next: all, one by one, or equal parts that fit into half of the free memory."""
+    if order == "own":
+        return 1
+    free = backend.available_bytes()
+    fitting = waiting if free is None else max(1, free // 2 // bytes_per_member(spec, options))
+    return -(-waiting // -(-waiting // fitting))
+
+
+def _train_group(outcomes: Sequence[Outcome], spec: NetworkSpec, parts: dict[str, Examples], seed: int,
+                 watcher: Progress, should_stop: Callable[[], bool] | None, words: str) -> bool:
+    """Train a group and note what became of it; whether to go on with the next. Its memory is free then."""
+    members = [outcome.member.options for outcome in outcomes]
+    trainer = make_trainer(members, spec, parts, seed=seed)
+    options, history, alone = members[0], History(), None
+    total, goes_on = options.total_steps(trainer.examples.n), True
+    try:
+        train(trainer, total, parts=parts, evaluate_every=options.evaluate_every, watcher=watcher,
+              should_stop=should_stop, history=history, description=words)
+        goes_on = trainer.step >= total
+    except DivergenceError as error:
+        alone = Divergence(str(error), error.step, error.lr)            # of the last member, or of the only one
+    except KeyboardInterrupt:                                           # amid an epoch
+        goes_on = False
+    tensors, single = tensors_of(trainer.network), len(outcomes) == 1
+    for k, outcome in enumerate(outcomes):
+        divergence = alone if single else trainer.frozen[k]
+        outcome.status = (f"{DIVERGED}{divergence.step}" if divergence is not None
+                          else FINISHED if goes_on else INTERRUPTED)
+        outcome.history = [_row_of(row, k, single) for row in history.rows if single or not row["frozen"][k]]
+        outcome.tensors = chosen(tensors, [k])
+        outcome.seconds = sum(history.epoch_seconds) / len(outcomes)
+    return goes_on
+
+
+def _row_of(row: Row, member: int, single: bool) -> Row:
+    """A member's own numbers of a row of the history, as Python's."""
+    return {name: value if single or np.ndim(value) == 0 else value[member].item()
+            for name, value in row.items() if name != "frozen"}
