@@ -9,7 +9,7 @@ from fastmlp import backend
 from fastmlp.errors import DeviceError
 from fastmlp.kernels import c_library
 
-pytestmark = pytest.mark.skipif(c_library.compiler() is None, reason="no C compiler")
+pytestmark = [pytest.mark.L0, pytest.mark.skipif(c_library.compiler() is None, reason="no C compiler")]
 
 
 @pytest.fixture

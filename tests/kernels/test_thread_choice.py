@@ -4,6 +4,8 @@ import pytest
 
 from fastmlp.kernels.thread_choice import REVISIT, ThreadChoice
 
+pytestmark = pytest.mark.L0
+
 
 def run(choice, seconds_with, times):
     proposed = []
