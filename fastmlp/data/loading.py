@@ -12,7 +12,7 @@ import numpy as np
 from fastmlp.data import cifar10
 from fastmlp.data.dataset import Dataset, ExampleSet
 from fastmlp.data.npz import read_npz
-from fastmlp.data.split import part_size, stratified_split
+from fastmlp.data.split import cut, part_size, stratified_split
 from fastmlp.data.tables import read_table
 from fastmlp.data.validate import check_examples, encode_known_labels, encode_labels
 from fastmlp.errors import ConfigError, DataError
@@ -98,20 +98,22 @@ def load_dataset(
         if own_test.y is None:
             raise DataError(f"{name} has X_test but no y_test")
         check_examples(own_test.x, feature_names=own_test.feature_names, what="X_test")
-        rows, x_test, y_test = np.arange(len(codes)), own_test.x, encode_known_labels(own_test.y, classes)
+        rows, test_rows = np.arange(len(codes)), np.arange(0)
+        y_test = encode_known_labels(own_test.y, classes)
     else:
         size = part_size(TEST_FRACTION if test is None else test, len(codes), "test")
         rows, test_rows = stratified_split(codes, size, np.random.default_rng(TEST_SEED), "test")
-        x_test, y_test = examples.x[test_rows], codes[test_rows]
+        y_test = codes[test_rows]
     size = part_size(VALIDATION_FRACTION if validation is None else validation, len(rows), "validation")
-    train, val = stratified_split(codes[rows], size, generator(seed, Stream.SPLIT))
+    train, val = (rows[chosen] for chosen in stratified_split(codes[rows], size, generator(seed, Stream.SPLIT)))
+    x_train, x_val, x_test = cut(examples.x, (train, val, test_rows))
     return Dataset(
         name=dataset_name,
-        x_train=examples.x[rows[train]],
-        y_train=codes[rows[train]],
-        x_val=examples.x[rows[val]],
-        y_val=codes[rows[val]],
-        x_test=x_test,
+        x_train=x_train,
+        y_train=codes[train],
+        x_val=x_val,
+        y_val=codes[val],
+        x_test=x_test if own_test is None else own_test.x,
         y_test=y_test,
         classes=classes,
         image_shape=examples.image_shape,
@@ -214,7 +216,7 @@ def _load_cifar10(
     if not val_names:
         size = part_size(CIFAR10_VALIDATION if validation is None else validation, len(y_train), "validation")
         train, val = stratified_split(y_train, size, generator(seed, Stream.SPLIT))
-        x_train, y_train, x_val, y_val = x_train[train], y_train[train], x_train[val], y_train[val]
+        (x_train, x_val), y_train, y_val = cut(x_train, (train, val)), y_train[train], y_train[val]
     return Dataset(
         name="cifar10",
         x_train=x_train,
