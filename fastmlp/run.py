@@ -22,6 +22,7 @@ from fastmlp.backend import Backend, resolve
 from fastmlp.config import TrainOptions
 from fastmlp.data import Dataset, load_dataset
 from fastmlp.data.download import data_folder
+from fastmlp.data.rows_on_disk import RowsOnDisk
 from fastmlp.data.standardize import Standardizer
 from fastmlp.errors import DivergenceError
 from fastmlp.evaluation import evaluate
@@ -92,7 +93,7 @@ def run_training(options: TrainOptions, say: Callable[[str], None] = print) -> t
     data = load_dataset(
         options.data, data_dir=options.data_dir, target=options.target, train_batches=options.train_batches,
         validation_batches=options.validation_batches, validation=options.validation, test=options.test,
-        seed=options.seed,
+        seed=options.seed, data_memory=options.data_memory,
     )
     n_train = len(data.y_train)
     check_batches(n_train, options.batch_size, options.batch_norm and bool(options.hidden))
@@ -104,7 +105,8 @@ def run_training(options: TrainOptions, say: Callable[[str], None] = print) -> t
         say(f"device {backend.description}" + (f" (auto: {backend.reason})" if backend.reason else ""))
         say(f"data   {data.name}: {n_train} to train, {len(data.y_val)} to validate, {len(data.y_test)} to test, "
             f"{data.x_train.shape[1]} inputs, {len(data.classes)} classes"
-            + (", streamed from the host" if parts["train"].streams else ""))
+            + (", read from disk as needed" if parts["train"].on_disk else
+               ", streamed from the host" if parts["train"].streams else ""))
         say(f"model  {_shape(model)}: {model.network.spec.n_parameters} parameters")
         status, began = "finished", time.perf_counter()
         try:
@@ -240,6 +242,8 @@ def _write_circumstances(folder: Path, options: TrainOptions, data: Dataset, bac
         decided["validation"] = len(data.y_val)
     if not data.brings_test:
         decided["test"] = len(data.y_test)
+    if isinstance(data.x_train, RowsOnDisk):
+        decided["data_memory"] = data.x_train.memory        # the order of the examples depends on it
     if options.data == "cifar10":
         decided["data_dir"] = data_folder(options.data_dir)
     write_json(folder / "config.json", {**plain(options.resolved(len(data.y_train))), **decided})

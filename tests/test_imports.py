@@ -18,8 +18,8 @@ GROUND_FLOORS = [
     "errors", "files", "seeds", "kernels.activations", "kernels.reference", "kernels.chains", "kernels.numpy_inplace",
     "kernels.cuda_modules", "kernels.cublas", "kernels.cupy_fused", "kernels", "gpu", "cpu",
     "backend",
-    "initializers", "schedules", "layout", "data.validate", "data.standardize", "network", "examples", "optimizers",
-    "evaluation", "history", "progress", "recording", "trainer", "training",
+    "initializers", "schedules", "layout", "data.rows_on_disk", "data.validate", "data.standardize", "network",
+    "shuffling", "examples", "optimizers", "evaluation", "history", "progress", "recording", "trainer", "training",
 ]
 
 

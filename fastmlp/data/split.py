@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from fastmlp.data.rows_on_disk import Rows, RowsOnDisk
 from fastmlp.errors import ConfigError, DataError
 
 REORDERED_BYTES = 4 << 20  # copied at a time
@@ -100,19 +100,19 @@ def stratified_split(
     return np.flatnonzero(~is_drawn), np.flatnonzero(is_drawn)
 
 
-def cut(x: npt.NDArray[Any], parts: Sequence[npt.NDArray[np.int64]]) -> list[npt.NDArray[Any]]:
+def cut(x: Rows, parts: Sequence[npt.NDArray[np.int64]]) -> Sequence[Rows]:
     """Bring the rows of each part together, within x itself: there is not always memory for a second copy.
 
     Parameters
     ----------
-    x : ndarray (n, D)
-        Reordered in place.
+    x : ndarray or RowsOnDisk (n, D)
+        An array is reordered in place.
     parts : sequence of ndarray (k,), int64
-        Row numbers; together they are all rows, each once.
+        Row numbers, ascending in each; together they are all rows, each once.
 
     Returns
     -------
-    list of ndarray (k, D)
+    list of ndarray or RowsOnDisk (k, D)
         The parts, which are views of x.
 
     Examples
@@ -120,6 +120,8 @@ def cut(x: npt.NDArray[Any], parts: Sequence[npt.NDArray[np.int64]]) -> list[npt
     >>> [part.tolist() for part in cut(np.array([[1], [2], [3]]), [np.array([0, 2]), np.array([1])])]
     [[[1], [3]], [[2]]]
     """
+    if isinstance(x, RowsOnDisk):
+        return [x.part(rows) for rows in parts]
     order = np.concatenate(parts)  # (n,)
     step = max(1, REORDERED_BYTES // max(1, x.itemsize * len(x)))
     for first in range(0, x.shape[1], step):

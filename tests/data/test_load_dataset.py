@@ -119,7 +119,7 @@ def test_faults_of_a_table_are_named_by_column(tmp_path):
 
 @pytest.mark.parametrize("name", ["mnist", "", "table.txt", "digits.npz.gz"])
 def test_unknown_data_names_what_is_possible(name):
-    with pytest.raises(DataError, match=r"digits, cifar10, or a file in \.npz, \.csv, \.parquet"):
+    with pytest.raises(DataError, match=r"digits, cifar10, or a file in \.npz, \.npy, \.csv, \.parquet"):
         load_dataset(name)
     with pytest.raises(DataError, match=r"digits, cifar10, or a file in"):
         read_examples(name)
