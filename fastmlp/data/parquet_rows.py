@@ -19,7 +19,7 @@ from fastmlp.data.tables import as_matrix, check_complete, check_names, choose_i
 from fastmlp.errors import DataError
 
 BATCH_BYTES = 8 << 20       # of a batch's matrix in float64; what Arrow and the columns take comes on top
-BUFFER_BYTES = 1 << 16      # of a column that is being read
+BUFFER_BYTES = 1 << 13      # of a column that is being read; there may be thousands
 LARGE_TEMPORARY = Path("/var/tmp")      # /tmp often lies in memory
 
 
@@ -82,7 +82,7 @@ def read_parquet_to_disk(path: Path, target: str | None, *, memory: int, needs_t
             n_rows = file.metadata.num_rows
             rows = _temporary_file(path, n_rows * len(inputs) * dtype.itemsize, memory)
             source, labels, first_row = OpenFile(rows, f"the temporary file of {path}"), [], 0     # which will close it
-            rows_at_once = max(1, min(BATCH_BYTES, memory // 8) // (8 * len(inputs)))
+            rows_at_once = max(1, BATCH_BYTES // (8 * len(inputs)))
             wanted = [*inputs, *([] if target is None else [target])]
             for batch in file.iter_batches(rows_at_once, columns=wanted, use_threads=False):    # they read ahead
                 if target is not None:
