@@ -32,7 +32,7 @@ from fastmlp.files import write_atomically
 
 ROOT = Path(__file__).resolve().parents[1]
 MB = 10**6
-ROWS_AT_ONCE = 50_000
+ROWS_AT_ONCE = 20_000      # of a file: a row group of Parquet
 CLASSES = 10
 TRAIN = ["train", "--hidden", "50", "50", "--schedule", "constant", "--epochs", "1", "--seed", "0", "--device", "cpu"]
 CHILD = """
