@@ -64,6 +64,22 @@ def test_in_memory_the_order_is_a_permutation_of_all_rows(make_examples):
     np.testing.assert_array_equal(order, np.random.default_rng(5).permutation(50))
 
 
+def test_on_disk_what_is_brought_at_once_lies_together_in_blocks(cpu, put, monkeypatch):
+    monkeypatch.setattr("fastmlp.examples.BLOCK_BYTES", 4 * D)
+    x, labels = problem(np.uint8, n=10_000)
+    examples = Examples(put(x, 4 * 1000 * D), labels, 4, Standardizer.fit(x, "none"), cpu)
+    brought = []
+    monkeypatch.setattr(examples, "_bring", brought.append)
+    order = examples.order(np.random.default_rng(0), [30] * 333 + [10])
+    for _ in examples.deliver(order, [30] * 333 + [10]):
+        pass
+    assert [len(rows) for rows in brought] == [960] * 10 + [400]        # 333 batches in eleven windows of 32 or fewer
+    for rows in brought:
+        assert (np.diff(rows) > 0).all()
+        assert (np.diff(rows) > 1).sum() <= len(rows) / 4 + 2
+    assert np.array_equal(np.sort(np.concatenate(brought)), np.arange(10_000))
+
+
 @pytest.mark.parametrize("batch_norm", [True, False])
 def test_training_in_one_order_gives_the_same_bits_from_disk_as_from_memory(cpu, put, make_trainer, batch_norm):
     x, labels = problem(np.uint8)

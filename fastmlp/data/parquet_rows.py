@@ -71,7 +71,7 @@ def read_parquet_to_disk(path: Path, target: str | None, *, memory: int, needs_t
     >>> read_parquet_to_disk(Path("irises.parquet"), "species", memory=10**6).x.shape  # doctest: +SKIP
     (150, 4)
     """
-    from pyarrow import ArrowException, parquet
+    from pyarrow import ArrowException, default_memory_pool, parquet
 
     try:
         with parquet.ParquetFile(path, buffer_size=BUFFER_BYTES, pre_buffer=False) as file:
@@ -94,6 +94,7 @@ def read_parquet_to_disk(path: Path, target: str | None, *, memory: int, needs_t
         raise
     except (OSError, ValueError, ArrowException) as error:
         raise DataError(f"{path} cannot be read as a Parquet file: {one_line(error)}") from error
+    default_memory_pool().release_unused()      # Arrow would keep the memory of all these batches
     x = RowsOnDisk(source, 0, dtype, len(inputs), np.arange(first_row), dtype, memory)
     return ExampleSet(x, np.concatenate(labels) if labels else None, feature_names=tuple(inputs))
 
