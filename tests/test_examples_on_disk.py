@@ -73,7 +73,7 @@ def test_on_disk_what_is_brought_at_once_lies_together_in_blocks(cpu, put, monke
     order = examples.order(np.random.default_rng(0), [30] * 333 + [10])
     for _ in examples.deliver(order, [30] * 333 + [10]):
         pass
-    assert [len(rows) for rows in brought] == [960] * 10 + [400]        # 333 batches in eleven windows of 32 or fewer
+    assert [len(rows) for rows in brought] == [930] * 10 + [700]       # 334 batches in eleven windows: 31 in each
     for rows in brought:
         assert (np.diff(rows) > 0).all()
         assert (np.diff(rows) > 1).sum() <= len(rows) / 4 + 2
