@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastmlp.cpu import available_bytes, blas_pools, cpu_model, usable_cores
+from fastmlp.cpu import blas_pools, cpu_model, usable_cores
 from fastmlp.errors import ConfigError, DeviceError
 from fastmlp.gpu import GpuReport, probe_gpu
+from fastmlp.memory import free_memory
 
 __all__ = [
     "Backend", "GpuReport", "host_array", "is_device_array", "probe_gpu", "resolve",
@@ -115,9 +116,10 @@ class Backend:
             return None
         return int(self.xp.cuda.runtime.memGetInfo()[0] + self.xp.get_default_memory_pool().free_bytes())
 
-    def available_bytes(self) -> int | None:
-        """Memory for new arrays where this backend computes; None where the system does not tell."""
-        return self.free_bytes() if self.name == "gpu" else available_bytes()
+    def available_bytes(self) -> int:
+        """Memory for new arrays where this backend computes."""
+        free = self.free_bytes()
+        return free_memory() if free is None else free
 
     def milestone(self) -> Callable[[], None]:
         """A function that waits until everything that was started before this call is done."""

@@ -97,7 +97,7 @@ def _parser() -> Parser:
     predict = commands.add_parser("predict", help="apply a trained network", description="Write predictions as CSV.")
     predict.add_argument("model", type=Path, metavar="MODEL", help="a model.safetensors that training wrote")
     predict.add_argument("data", metavar="DATA",
-                         help=".npz (array X), .csv, .parquet, or digits or cifar10 for their test parts")
+                         help=".npz (array X), .npy, .csv, .parquet, or digits or cifar10 for their test parts")
     add_options(predict, PredictOptions)
     predict.set_defaults(command=_predict)
 

@@ -13,7 +13,7 @@ from fastmlp.initializers import INITIALIZERS
 from fastmlp.kernels import PRECISIONS
 from fastmlp.kernels.activations import ACTIVATIONS
 from fastmlp.layout import LOSSES
-from fastmlp.options import check, count_or_fraction, flag, folder, number_ranges, option
+from fastmlp.options import check, count_or_fraction, flag, folder, memory_size, number_ranges, option
 from fastmlp.sweeps import MOST_MEMBERS, NOTATION, SWEEPABLE, Member, Sweep, combinations, make_members, parse_sweep
 
 SCHEDULES = ("cyclical", "constant", "step", "one-cycle", "cosine")
@@ -22,6 +22,7 @@ DATA, NETWORK, TRAINING, POPULATION, RESULTS = "data", "network", "training", "p
 ORDERS = ("shared", "own")
 LARGEST = 1e30          # of rates and penalties: float32 holds it
 WIDEST = 10_000_000     # of a layer: beyond every memory
+SMALLEST_MEMORY = 1_000_000     # for data: with less there is hardly a batch to shuffle
 #: Options that only some schedules read; elsewhere another value than the default would be ignored, so it is refused.
 READ_BY = {
     "lr": ("constant", "step"), "lr_drop": ("step",), "lr_drop_every": ("step",),
@@ -41,13 +42,17 @@ class TrainOptions:
     fastmlp.errors.ConfigError: --l2 -1.0: must be at least 0
     """
 
-    data: str = option("digits", "digits, cifar10, or a file: .npz (arrays X, y), .csv or .parquet", group=DATA,
-                       metavar="DATA")
+    data: str = option("digits", "digits, cifar10, or a file: .npz (arrays X, y), .npy (X alone), .csv or .parquet",
+                       group=DATA, metavar="DATA")
     data_dir: Path | None = option(
         None, "where CIFAR-10 lies or is downloaded to: a folder with cifar-10-batches-bin/, cifar-10-batches-py/ or "
         "an official archive (default: $FASTMLP_DATA, else a per-user cache folder)", folder, group=DATA, metavar="DIR")
-    target: str | None = option(None, "the column of a .csv or .parquet file that holds the labels", group=DATA,
-                                metavar="COLUMN")
+    target: str | None = option(None, "the column of a .csv or .parquet file that holds the labels; for an .npy file "
+                                "the .npy file of the labels", group=DATA, metavar="COLUMN")
+    data_memory: int | None = option(
+        None, "memory that an .npy or .parquet file may take, such as 500MB; a larger one stays on disk, and its "
+        "rows are read as they are needed (default: half of what is free)", memory_size, group=DATA, metavar="SIZE",
+        low=SMALLEST_MEMORY)
     train_batches: tuple[int, ...] = option((1, 2, 3, 4, 5), "CIFAR-10 batches to train on, such as 1-5", number_ranges,
                                             group=DATA, many=True, metavar="N", low=1, high=5)
     validation_batches: tuple[int, ...] = option((), "CIFAR-10 batches to validate on, in place of --validation",
@@ -139,7 +144,7 @@ class TrainOptions:
                 raise ConfigError(f"{flag(name)} {value} has no meaning for --schedule {self.schedule}, only for "
                                   f"{', '.join(schedules)}: leave it out, or choose one of these")
         if self.target is not None and self.data in ("digits", "cifar10"):
-            raise ConfigError(f"--target {self.target} belongs to .csv and .parquet files, not to {self.data}: "
+            raise ConfigError(f"--target {self.target} belongs to .npy, .csv and .parquet files, not to {self.data}: "
                               f"leave it out")
         if self.lr_min > self.lr_max:
             raise ConfigError(f"--lr-min {self.lr_min} is above --lr-max {self.lr_max}: exchange them")
@@ -203,8 +208,8 @@ class TrainOptions:
 class PredictOptions:
     """Options of `fastmlp predict` beside the model and the data."""
 
-    target: str | None = option(None, "the column with the true labels, if the file has one: accuracy is then printed",
-                                group=DATA, metavar="COLUMN")
+    target: str | None = option(None, "the column, or .npy file, of the true labels, if there is one: accuracy is "
+                                "then printed", group=DATA, metavar="COLUMN")
     data_dir: Path | None = option(None, "where CIFAR-10 lies", folder, group=DATA, metavar="DIR")
     device: str = option("auto", "where to compute", group=RESULTS, choices=("auto", "cpu", "gpu"))
     out: Path = option(Path("predictions.csv"), "the file to write; an existing one is not overwritten", Path,

@@ -1,4 +1,4 @@
-"""The processor's name and cores, the threads of the libraries that multiply matrices on it, and the memory."""
+"""The processor's name and cores, and the threads of the libraries that multiply matrices on it."""
 
 from __future__ import annotations
 
@@ -71,56 +71,3 @@ def cpu_model() -> str:
     except OSError:
         pass  # not Linux
     return platform.processor() or platform.machine() or "unknown processor"
-
-
-def available_bytes(root: Path = Path("/")) -> int | None:
-    """Memory that new arrays may take: what the system has left, and what the limits of control groups leave of it.
-
-    Parameters
-    ----------
-    root : Path
-        Where the system's files lie.
-
-    Returns
-    -------
-    int or None
-        None where the system does not tell, as beyond Linux.
-
-    Examples
-    --------
-    >>> available_bytes(Path("/nowhere")) is None
-    True
-    """
-    left = [room for folder in _control_groups(root) if (room := _room_in_group(folder)) is not None]
-    left += [int(line.split()[1]) * 1024 for line in _text(root / "proc/meminfo").splitlines()
-             if line.startswith("MemAvailable:")]
-    return max(0, min(left)) if left else None
-
-
-def _control_groups(root: Path) -> Iterator[Path]:
-    """The folders of the process's control groups and of those around them, of version 2 and 1."""
-    for line in _text(root / "proc/self/cgroup").splitlines() or ["0::/"]:
-        _, controllers, own = line.split(":", 2)
-        if controllers in ("", "memory"):
-            top = root / "sys/fs/cgroup" / controllers
-            whole = top / own.strip("/")
-            yield from (folder for folder in (whole, *whole.parents) if folder.is_relative_to(top))
-
-
-def _room_in_group(folder: Path) -> int | None:
-    """A group's limit less what it uses, not counting files that are only cached; None without a limit."""
-    for limit, used in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
-        words = _text(folder / limit).strip(), _text(folder / used).strip()
-        if words[0].isdigit() and words[1].isdigit():
-            cached = [line.split()[1] for line in _text(folder / "memory.stat").splitlines()
-                      if line.startswith(("inactive_file ", "total_inactive_file "))]
-            return int(words[0]) - int(words[1]) + int(cached[-1] if cached else 0)
-    return None
-
-
-def _text(path: Path) -> str:
-    """A small file of the system; empty where there is none."""
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""

@@ -1,4 +1,4 @@
-"""A part of the data set, kept where the training runs or streamed to it, and handed out batch by batch."""
+"""A part of the data set, kept where the training runs or brought there in pieces, and handed out batch by batch."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ import numpy as np
 import numpy.typing as npt
 
 from fastmlp.backend import Backend
+from fastmlp.data.rows_on_disk import Rows, RowsOnDisk
 from fastmlp.data.standardize import Standardizer
+from fastmlp.data.validate import row_chunks
 from fastmlp.errors import ConfigError, DataError
+from fastmlp.shuffling import shuffle_blocks
 
 Array = Any
 
 KEEP = ("auto", "device", "host")
 STAGE_BYTES = 64 << 20      # of streamed examples on the device at a time: some hundred batches of images
+BRING_BYTES = 4 << 20       # of these, gathered or read and then copied at a time
+BLOCK_BYTES = 256 << 10     # that are best read from disk together
 UPLOADS_AHEAD = 2           # of what the device is busy with
 
 
@@ -38,11 +43,12 @@ class Examples:
 
     Bytes stay bytes: they are standardised as a batch is gathered, so 45,000 images take 138 MB instead of 553. Other
     data are standardised once, in double precision, and kept in the network's dtype. Examples that are too many for
-    the device stay on the host, and those that are next are brought over, some batches at a time.
+    the device stay on the host, or on disk, and those that are next are brought over, some batches at a time; numbers
+    on disk are standardised on the way.
 
     Parameters
     ----------
-    x : ndarray (n, D)
+    x : ndarray or RowsOnDisk (n, D)
         Examples as rows, as they were read.
     labels : ndarray (n,), int
         Class numbers.
@@ -79,12 +85,14 @@ class Examples:
     sample_weight : array (n,) or None
         Likewise.
     streams : bool
-        Whether the examples stay on the host.
+        Whether the examples stay on the host, or on disk.
+    on_disk : bool
+        Whether it is there that they stay.
     rows_at_once : int
         How many rows `deliver` is best asked for at a time; for more, it makes room for them on the device.
     """
 
-    def __init__(self, x: npt.NDArray[Any], labels: npt.NDArray[Any], n_classes: int, standardizer: Standardizer,
+    def __init__(self, x: Rows, labels: npt.NDArray[Any], n_classes: int, standardizer: Standardizer,
                  backend: Backend, dtype: str = "float32", sample_weight: npt.NDArray[Any] | None = None,
                  keep: str = "auto") -> None:
         if keep not in KEEP:
@@ -97,7 +105,7 @@ class Examples:
         self.backend, self.kernels, self.xp = backend, backend.kernels, backend.xp
         self.dtype, self.n_classes = np.dtype(dtype), n_classes
         as_bytes = x.dtype == np.uint8
-        data = x if as_bytes else standardizer.apply(x, self.dtype)
+        data = x if as_bytes else _standardized(x, standardizer, self.dtype)
         standardise = as_bytes and bool(np.any(standardizer.mean != 0) or np.any(standardizer.std != 1))
         self._mean = backend.asarray(standardizer.mean.astype(self.dtype)) if standardise else None
         self._inv_std = backend.asarray((1.0 / standardizer.std).astype(self.dtype)) if standardise else None
@@ -109,16 +117,25 @@ class Examples:
                 raise DataError(f"{len(x)} examples need as many sample weights, finite and not negative")
             largest = float(given.max(initial=0.0)) or 1.0      # before rounding: 1e-50 and 1e50 are no float32
             weights = (given / largest).astype(self.dtype)
-        free = backend.free_bytes()
-        self.streams = free is not None and (keep == "host" or (keep == "auto" and data.nbytes > free // 2))
-        whole: list[Array] = [data, labels.astype(np.int64), weights]
-        self._on_host = whole if self.streams else []
-        self.rows_at_once = self.n
+        self._bring_from: list[Any] = [data, labels.astype(np.int64), weights]
+        free, from_disk = backend.free_bytes(), isinstance(x, RowsOnDisk)
+        too_large = from_disk if free is None else data.nbytes > free // 2
+        self.streams = too_large if free is None or keep == "auto" else keep == "host"
+        self.on_disk = self.streams and from_disk
+        self.rows_at_once, self._ones = self.n, dict[int, Array]()
+        at_first = slice(0 if self.streams or from_disk else None)
+        self._hold(None if array is None else backend.asarray(array[at_first]) for array in self._bring_from)
         if self.streams:
-            self.rows_at_once = max(1, min(self.n, STAGE_BYTES // (data.itemsize * self.n_features)))
-            whole = [None if array is None else array[:0] for array in whole]
-        self._hold(None if array is None else backend.asarray(array) for array in whole)
-        self._ones: dict[int, Array] = {}
+            stage = min(STAGE_BYTES, x.stage_bytes) if isinstance(x, RowsOnDisk) else STAGE_BYTES
+            self.rows_at_once = max(1, min(self.n, stage // self._row_bytes))
+            return
+        if from_disk:
+            self._bring(np.arange(self.make_room(self.n)))
+        self._bring_from = []
+
+    @property
+    def _row_bytes(self) -> int:
+        return self.n_features * int(self.data.dtype.itemsize)
 
     def new_batch(self, n: int) -> Batch:
         """Arrays for a batch of n; the weights of equal examples are in it already."""
@@ -126,43 +143,69 @@ class Examples:
         return Batch(new((n, self.n_features), self.dtype), new((n, self.n_classes), self.dtype),
                      new((n,), self.dtype) + 1.0 / n, self)
 
+    def order(self, rng: np.random.Generator, lengths: Sequence[int]) -> npt.NDArray[np.int64]:
+        """A new random order of the examples, to be delivered in these lengths: any, or on disk one that reads well."""
+        if not self.on_disk:
+            return rng.permutation(self.n)
+        window = sum(next(iter(self._windows(lengths)), [self.n]))
+        return shuffle_blocks(self.n, BLOCK_BYTES // self._row_bytes, window, rng)
+
     def deliver(self, order: npt.NDArray[np.int64], lengths: Sequence[int]) -> Iterator[Array]:
         """Row numbers on the device for `read`: of the first of `order`, as many as `lengths` says, then of the next.
 
         Each is valid until the next one is asked for. Kept examples cost one upload of the whole order, streamed ones
         that of the examples themselves.
         """
-        if not self.streams:
-            rows, start = self.backend.asarray(order), 0
-            for n in lengths:
+        windows, first = self._windows(lengths), 0
+        if self.streams:
+            self.make_room(max(map(sum, windows), default=0))
+        uploaded: list[Callable[[], None]] = []
+        for window in windows:
+            chosen = order[first:first + sum(window)]
+            first += len(chosen)
+            if self.streams:
+                if len(uploaded) == UPLOADS_AHEAD:      # the host's copies of what is under way take memory, too
+                    uploaded.pop(0)()
+                by_number = np.argsort(chosen)
+                self._bring(chosen[by_number])
+                chosen = np.argsort(by_number)          # where each of them is now
+                uploaded.append(self.backend.milestone())
+            rows, start = self.backend.asarray(chosen), 0
+            for n in window:
                 yield rows[start:start + n]
                 start += n
-            return
-        rows, start = self.backend.asarray(np.arange(self.make_room(max(lengths, default=0)))), 0
-        uploaded: list[Callable[[], None]] = []
-        for n in lengths:
-            if len(uploaded) == UPLOADS_AHEAD:          # the host's copies of what is under way take memory, too
-                uploaded.pop(0)()
-            self._bring(order[start:start + n])
-            uploaded.append(self.backend.milestone())
-            yield rows[:n]
-            start += n
+
+    def _windows(self, lengths: Sequence[int]) -> list[Sequence[int]]:
+        """The lengths, grouped as they are brought: all at once, one by one, or from disk as many as there is room for.
+
+        Groups are of one size, but for the last, which is smaller by less than one length for each group.
+        """
+        if not self.streams:
+            return [lengths]
+        at_once = 1
+        if self.on_disk and lengths:
+            n_windows = -(-len(lengths) // max(1, self.rows_at_once // max(lengths)))
+            at_once = -(-len(lengths) // n_windows)
+        return [lengths[k:k + at_once] for k in range(0, len(lengths), at_once)]
 
     def make_room(self, n: int) -> int:
         """See to it that the device has arrays for n streamed examples; the number there is room for."""
         if n > self.data.shape[0]:
             self._hold(None if array is None else self.backend.zeros((n, *array.shape[1:]), array.dtype)
-                       for array in self._on_host)
+                       for array in self._bring_from)
         return int(self.data.shape[0])
 
     def _hold(self, arrays: Iterable[Array]) -> None:
         self.data, self.labels, self.sample_weight = arrays
 
     def _bring(self, chosen: npt.NDArray[np.int64]) -> None:
-        """Copy the chosen examples from the host to the beginning of the device's arrays."""
-        for here, there in zip((self.data, self.labels, self.sample_weight), self._on_host, strict=True):
-            if there is not None:
-                here[:len(chosen), ...] = self.backend.asarray(there[chosen])
+        """Copy the chosen examples, in ascending order, to the beginning of the device's arrays."""
+        at_once = max(1, BRING_BYTES // self._row_bytes)
+        for start in range(0, len(chosen), at_once):
+            rows = chosen[start:start + at_once]
+            for here, there in zip((self.data, self.labels, self.sample_weight), self._bring_from, strict=True):
+                if there is not None:
+                    here[start:start + len(rows), ...] = self.backend.asarray(there[rows])
 
     def read(self, rows: Array, batch: Batch) -> None:
         """Gather the rows (N,) into a batch of as many."""
@@ -179,3 +222,14 @@ class Examples:
         if n not in self._ones:
             self._ones[n] = self.backend.zeros((n,), self.dtype) + 1.0
         return self._ones[n]
+
+
+def _standardized(x: Rows, standardizer: Standardizer, dtype: np.dtype[Any]) -> Rows:
+    """Numbers ready for the network: in memory at once, on disk as they are read."""
+    if not isinstance(x, RowsOnDisk):
+        return standardizer.apply(x, dtype)
+    ready = x.converted(lambda rows, numbers: standardizer.apply(rows, dtype, numbers), dtype)
+    if x.dtype.itemsize > dtype.itemsize:
+        for part in row_chunks(*x.shape):       # what is too large is told now, not amid an epoch
+            ready[part]
+    return ready

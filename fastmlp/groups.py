@@ -17,9 +17,10 @@ from fastmlp.backend import Backend
 from fastmlp.building import make_examples, make_spec, make_trainer
 from fastmlp.config import TrainOptions
 from fastmlp.data import Dataset
+from fastmlp.data.rows_on_disk import Rows, RowsOnDisk
 from fastmlp.data.split import assign_folds, check_folds
 from fastmlp.data.standardize import Standardizer
-from fastmlp.errors import DivergenceError
+from fastmlp.errors import ConfigError, DivergenceError
 from fastmlp.examples import Examples
 from fastmlp.history import History, Row
 from fastmlp.layout import NetworkSpec
@@ -75,11 +76,22 @@ class Outcome:
 
 def fold_data(data: Dataset, folds: int, seed: int) -> Iterator[Dataset]:
     """The data set anew for every fold: training and validation part together, less the fold, which validates."""
-    x, y = np.concatenate([data.x_train, data.x_val]), np.concatenate([data.y_train, data.y_val])
+    x, y = _pooled(data), np.concatenate([data.y_train, data.y_val])
     fold_of = assign_folds(y, folds, generator(seed, Stream.SPLIT))
     for fold in range(folds):
-        kept, drawn = fold_of != fold, fold_of == fold
-        yield replace(data, x_train=x[kept], y_train=y[kept], x_val=x[drawn], y_val=y[drawn])
+        kept, drawn = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
+        x_train, x_val = ((x.part(rows) if isinstance(x, RowsOnDisk) else x[rows]) for rows in (kept, drawn))
+        yield replace(data, x_train=x_train, y_train=y[kept], x_val=x_val, y_val=y[drawn])
+
+
+def _pooled(data: Dataset) -> Rows:
+    """The inputs of training and validation part together."""
+    if not len(data.x_val):
+        return data.x_train
+    if isinstance(data.x_train, RowsOnDisk):
+        raise ConfigError("folds of data that stay on disk need a data set without a validation part: load it with "
+                          "validation=0, or allow it more data_memory")
+    return np.concatenate([data.x_train, data.x_val])
 
 
 def smallest_part(data: Dataset, folds: int | None) -> int:
@@ -163,16 +175,14 @@ def fit_standardizer(options: TrainOptions, data: Dataset, *, folds: bool) -> St
 
     The mean and deviation of an input know nothing of labels.
     """
-    x = np.concatenate([data.x_train, data.x_val]) if folds else data.x_train
-    return Standardizer.fit(x, options.standardize)     # type: ignore[arg-type]
+    return Standardizer.fit(_pooled(data) if folds else data.x_train, options.standardize)     # type: ignore[arg-type]
 
 
 def _group_size(waiting: int, spec: NetworkSpec, options: TrainOptions, backend: Backend, order: str) -> int:
     """How many members to train next: all, one by one, or equal parts that fit into half of the free memory."""
     if order == "own":
         return 1
-    free = backend.available_bytes()
-    fitting = waiting if free is None else max(1, free // 2 // bytes_per_member(spec, options))
+    fitting = max(1, backend.available_bytes() // 2 // bytes_per_member(spec, options))
     return -(-waiting // -(-waiting // fitting))
 
 

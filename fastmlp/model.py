@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastmlp.backend import Backend
+from fastmlp.data.rows_on_disk import Rows
 from fastmlp.data.standardize import Standardizer
 from fastmlp.errors import DataError, ModelFileError
 from fastmlp.evaluation import predict_scores, softmax
@@ -56,7 +57,7 @@ class Model:
     feature_names: tuple[str, ...] | None = None
     extra: dict[str, Any] | None = None
 
-    def logits(self, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def logits(self, x: Rows) -> npt.NDArray[Any]:
         """Outputs before softmax; an ensemble's are logarithms of its probabilities.  x (n, D)  ->  (n, C)."""
         spec = self.network.spec
         if x.ndim != 2 or x.shape[1] != spec.n_inputs:

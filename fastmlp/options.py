@@ -10,6 +10,7 @@ import argparse
 import dataclasses
 import math
 import numbers
+import string
 import tomllib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,8 @@ from fastmlp.errors import ConfigError
 
 Options = TypeVar("Options")
 LONGEST_RANGE = 1000    # of `number_ranges`; it names batches, of which there are a few
+UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
+         "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +63,22 @@ def count_or_fraction(text: str) -> int | float:
     if not (math.isfinite(value) and value == int(value) and value >= 0):
         raise ValueError("a whole number of examples, or a fraction between 0 and 1")
     return int(value)
+
+
+def memory_size(text: str) -> int:
+    """`500MB` or `1.5 GiB` as bytes.
+
+    Examples
+    --------
+    >>> memory_size("500MB"), memory_size("1.5 GiB"), memory_size("4096")
+    (500000000, 1610612736, 4096)
+    """
+    number = text.strip().rstrip("".join(string.ascii_letters))
+    unit = text.strip()[len(number):].upper()
+    try:
+        return int(float(number) * UNITS[unit])
+    except (ValueError, KeyError, OverflowError):
+        raise ValueError("a size such as 500MB or 2GB") from None
 
 
 def folder(text: str) -> Path:

@@ -21,6 +21,7 @@ from fastmlp.building import make_backend, make_examples, make_spec, make_traine
 from fastmlp.config import TrainOptions
 from fastmlp.data import Dataset, load_dataset
 from fastmlp.data.download import data_folder
+from fastmlp.data.rows_on_disk import RowsOnDisk
 from fastmlp.data.standardize import Standardizer
 from fastmlp.errors import DivergenceError
 from fastmlp.evaluation import evaluate
@@ -74,7 +75,8 @@ def run_training(options: TrainOptions, say: Callable[[str], None] = print) -> t
         folder = make_run_folder(options.out)
         write_circumstances(folder, options, data, backend)
         say(f"device {backend.description}" + (f" (auto: {backend.reason})" if backend.reason else ""))
-        say(describe_data(data) + (", streamed from the host" if parts["train"].streams else ""))
+        say(describe_data(data) + (", read from disk as needed" if parts["train"].on_disk else
+                                   ", streamed from the host" if parts["train"].streams else ""))
         say(f"model  {shape_of(model.network.spec)}: {model.network.spec.n_parameters} parameters")
         status, began = "finished", time.perf_counter()
         try:
@@ -104,7 +106,7 @@ def load(options: TrainOptions) -> Dataset:
     return load_dataset(
         options.data, data_dir=options.data_dir, target=options.target, train_batches=options.train_batches,
         validation_batches=options.validation_batches, validation=0 if options.folds else options.validation,
-        test=options.test, seed=options.seed)
+        test=options.test, seed=options.seed, data_memory=options.data_memory)
 
 
 def describe_data(data: Dataset) -> str:
@@ -215,6 +217,8 @@ def write_circumstances(folder: Path, options: TrainOptions, data: Dataset, back
         decided["validation"] = len(data.y_val)
     if not data.brings_test:
         decided["test"] = len(data.y_test)
+    if isinstance(data.x_train, RowsOnDisk):
+        decided["data_memory"] = data.x_train.memory        # the order of the examples depends on it
     if options.data == "cifar10":
         decided["data_dir"] = data_folder(options.data_dir)
     write_json(folder / "config.json", {**plain(options.resolved(len(data.y_train))), **decided})

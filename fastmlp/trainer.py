@@ -174,16 +174,17 @@ class Trainer:
         n_steps = min(self.steps_per_epoch, self.steps_per_epoch if max_steps is None else max_steps)
         rates = self.rates(self.step, n_steps)
         self._good.keep(self.optimizer)
-        order = self.rng.permutation(examples.n) if self.shuffle else np.arange(examples.n)
+        planned = self._stretches(n_steps)
+        lengths = [sum(sizes) for sizes in planned]
+        order = examples.order(self.rng, lengths) if self.shuffle else np.arange(examples.n)
         began = time.perf_counter()
         plan = np.concatenate([rates, self.optimizer.constants(n_steps)], axis=1)       # (steps, M + constants)
         plan, losses = backend.asarray(plan.astype(network.dtype)), network.empty((n_steps, network.members))
-        planned = self._stretches(n_steps)
         done = 0
         try:
             # A diverging loss is found below, by looking at it.
             with np.errstate(all="ignore"), backend.explaining_memory():
-                for sizes, rows in zip(planned, examples.deliver(order, [sum(s) for s in planned]), strict=True):
+                for sizes, rows in zip(planned, examples.deliver(order, lengths), strict=True):
                     if should_stop is not None and should_stop():
                         break
                     until = done + len(sizes)

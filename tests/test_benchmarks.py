@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fastmlp.errors import FastMLPError
 from fastmlp.kernels import CONTRACT
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
@@ -16,6 +17,7 @@ import contenders
 import epoch
 import kernels
 import measuring
+import memory
 import peers_torch
 from problem import Case, Problem
 
@@ -175,3 +177,31 @@ def test_the_kernels_are_timed_at_every_shape(tmp_path, monkeypatch):
     assert {row["operation"] for row in facts["rows"]} == set(CONTRACT)
     assert all(row["host_us"]["median"] > 0 for row in facts["rows"])
     assert "| small " in (tmp_path / "kernels.md").read_text(encoding="utf-8")
+
+
+def test_the_peak_of_a_limited_run_is_measured_and_written(tmp_path, capsys):
+    assert memory.main(["--quick", "--only", "npy", "--folder", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
+    facts = json.loads((tmp_path / "out" / "memory.json").read_text(encoding="utf-8"))
+    (row,) = facts["rows"]
+    assert row["bytes"] == row["rows"] * row["columns"]
+    assert row["data_memory"] < row["bytes"]
+    assert 30e6 < row["peak"] < row["bar"]
+    assert row["accuracy"] > 0.3            # of ten classes, sorted in the file
+    assert "| .npy, 10 times the limit " in (tmp_path / "out" / "memory.md").read_text(encoding="utf-8")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_peak_or_ratio_beyond_its_bar_is_told_by_the_exit_code(tmp_path, monkeypatch):
+    runs = iter([100, 100, 400e6, 400e6 + 1])
+    seconds = iter([1.0, 1.6, 1.0, 1.0])
+    monkeypatch.setattr(memory, "run", lambda *_: {"peak": next(runs), "seconds": next(seconds), "wall": 2.0,
+                                                   "accuracy": 0.5})
+    monkeypatch.setattr(memory, "random_cifar10", lambda *_: tmp_path)
+    monkeypatch.setattr(memory, "write_rows", lambda *_: [])
+    assert [memory.main(["--only", name, "--rounds", "1"]) for name in ("ratio", "cifar10", "cifar10")] == [1, 0, 1]
+
+
+def test_a_disk_without_room_for_the_files_is_told_of(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10**8}))
+    with pytest.raises(FastMLPError, match=r"3,072 MB are needed in .* and 100 are free: name another --folder"):
+        memory.main(["--only", "npy", "--folder", str(tmp_path)])

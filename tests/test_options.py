@@ -7,7 +7,7 @@ import pytest
 
 from fastmlp.config import GradcheckOptions, PredictOptions, TrainOptions
 from fastmlp.errors import ConfigError
-from fastmlp.options import build, count_or_fraction, flag, number_ranges, plain, read_toml, rules
+from fastmlp.options import build, count_or_fraction, flag, memory_size, number_ranges, plain, read_toml, rules
 
 #: The flags that other work relies on.
 PROMISED = {
@@ -66,6 +66,7 @@ def test_options_are_frozen():
     ({"optimizer": "adamw", "momentum": 0.9}, ["--momentum", "sgd"]),
     ({"train_batches": (6,)}, ["--train-batches", "6", "at most 5"]),
     ({"target": "label"}, ["--target", "label"]),
+    ({"data_memory": 1000}, ["--data-memory", "1000", "at least 1000000"]),
 ])
 def test_a_bad_value_is_named_with_the_way_out(values, words):
     with pytest.raises(ConfigError) as error:
@@ -114,7 +115,7 @@ def test_an_absent_toml_file_is_named(tmp_path):
 def test_plain_options_can_be_read_back(tmp_path):
     import json
 
-    options = TrainOptions(hidden=(3,), out=tmp_path, l2=1e-7)
+    options = TrainOptions(hidden=(3,), out=tmp_path, l2=1e-7, data_memory=10**9)
     values = {name: value for name, value in json.loads(json.dumps(plain(options))).items() if value is not None}
     lines = [f"{name} = {json.dumps(value)}" for name, value in values.items()]
     assert build(TrainOptions, read_toml(toml(tmp_path, "\n".join(lines)), TrainOptions)) == options
@@ -124,6 +125,18 @@ def test_plain_options_can_be_read_back(tmp_path):
 def test_counts_and_fractions_refuse_what_is_neither(text):
     with pytest.raises(ValueError, match=r".+"):
         count_or_fraction(text)
+
+
+@pytest.mark.parametrize(("text", "size"), [("300MB", 300 * 10**6), ("1.5gb", 1_500_000_000), ("2 GiB", 2 << 30),
+                                            ("5e6", 5_000_000), ("7TB", 7 * 10**12), ("4096B", 4096)])
+def test_sizes_of_memory_have_units(text, size):
+    assert memory_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "MB", "3 apples", "5MBit", "inf", "nan GB", "1,5GB", "0x10"])
+def test_sizes_of_memory_refuse_what_is_none(text):
+    with pytest.raises(ValueError, match="a size such as 500MB or 2GB"):
+        memory_size(text)
 
 
 def test_number_ranges_join_pieces():

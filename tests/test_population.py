@@ -11,6 +11,7 @@ from fastmlp.backend import Backend
 from fastmlp.building import make_examples, make_spec, make_trainer
 from fastmlp.config import TrainOptions
 from fastmlp.data.arrays import from_arrays
+from fastmlp.data.rows_on_disk import RowsOnDisk
 from fastmlp.data.standardize import Standardizer
 from fastmlp.errors import ConfigError, DataError, DivergenceError
 from fastmlp.groups import bytes_per_member, check_parts, fold_data
@@ -272,3 +273,35 @@ def test_arrays_that_do_not_fit_are_refused(arrays):
             fit({**arrays, **change})
     with pytest.raises(ConfigError, match="has them in it"):
         fit({**arrays, "data": load_dataset("digits")})
+
+
+# ------------------------------------------------------------------------------------------------ data on disk
+
+@pytest.fixture
+def files(tmp_path):
+    """The names of an X.npy and a y.npy."""
+    rng = np.random.default_rng(0)
+    y = np.arange(400) % 4
+    np.save(tmp_path / "X.npy", (60 * y[:, None] + rng.integers(0, 60, (400, 6))).astype(np.uint8))
+    np.save(tmp_path / "y.npy", y)
+    return tmp_path / "X.npy", tmp_path / "y.npy"
+
+
+@pytest.mark.parametrize("folds", [None, 3])
+def test_members_train_on_rows_that_stay_on_disk_as_on_rows_in_memory(files, folds, monkeypatch):
+    monkeypatch.setattr("fastmlp.data.loading.free_memory", lambda: 1)
+    on_disk = load_dataset(files[0], target=str(files[1]), validation=0 if folds else 0.2)
+    assert isinstance(on_disk.x_train, RowsOnDisk)
+    monkeypatch.undo()
+    in_memory = load_dataset(files[0], target=str(files[1]), validation=0 if folds else 0.2)
+    accuracies = [fit_population(data, members=3, folds=folds, hidden=(32,), batch_size=20, cycles=1, step_size=200,
+                                 device="cpu").table()["val_accuracy"] for data in (on_disk, in_memory)]
+    assert min(accuracies[0]) > 0.9
+    np.testing.assert_allclose(*accuracies, atol=0.05)
+
+
+def test_folds_of_a_validation_part_on_disk_are_refused(files, monkeypatch):
+    monkeypatch.setattr("fastmlp.data.loading.free_memory", lambda: 1)
+    with pytest.raises(ConfigError, match="load it with validation=0"):
+        fit_population(load_dataset(files[0], target=str(files[1])), members=2, folds=2, hidden=(8,), batch_size=20,
+                       device="cpu")

@@ -117,6 +117,8 @@ def test_every_option_trains_and_learns(tmp_path, blobs, options):
     (["--train-batches", "1-99999999999"], ["--train-batches"]),
     (["--out", ""], ["--out"]),
     (["--batch", "50"], ["--batch"]),
+    (["--data-memory", "much"], ["--data-memory", "'much'", "a size such as 500MB"]),
+    (["--data-memory", "2GB"], ["data_memory", "digits", ".npy and .parquet"]),
 ])
 def test_bad_options_end_with_one_sentence_exit_code_2_and_no_folder(tmp_path, capsys, monkeypatch, options, words):
     monkeypatch.chdir(tmp_path)
@@ -334,6 +336,24 @@ def test_a_csv_file_with_names_and_text_labels_goes_through_training_and_predict
     assert main(["predict", str(tmp_path / "run" / "model.safetensors"), str(tmp_path / "short.csv"), "--out",
                  str(tmp_path / "q.csv")]) == 2
     assert "height" in capsys.readouterr().err
+
+
+def test_data_larger_than_their_memory_go_through_training_and_prediction(tmp_path, capsys):
+    rng, y = np.random.default_rng(0), np.repeat(["ant", "bee", "cat"], 3000)
+    x = np.clip(rng.normal(90 + 55 * np.eye(3, 150)[np.unique(y, return_inverse=True)[1]], 16), 0, 255)
+    np.save(tmp_path / "X.npy", x.astype(np.uint8))
+    np.save(tmp_path / "y.npy", y)
+    common = ["train", "--data", str(tmp_path / "X.npy"), "--target", str(tmp_path / "y.npy"), "--hidden", "8",
+              "--schedule", "constant", "--lr", "0.1", "--epochs", "2"]
+    for name, memory in (("a", "1MB"), ("b", "1000000"), ("c", "1GB")):
+        assert main([*common, "--data-memory", memory, "--out", str(tmp_path / name)]) == 0
+        assert ("read from disk as needed" in capsys.readouterr().out) == (name != "c")
+        assert json.loads((tmp_path / name / "result.json").read_text())["test_accuracy"] > 0.9
+    assert read_history(tmp_path / "a") == read_history(tmp_path / "b") != read_history(tmp_path / "c")
+    assert json.loads((tmp_path / "a" / "config.json").read_text())["data_memory"] == 1_000_000
+    assert main(["predict", str(tmp_path / "a" / "model.safetensors"), str(tmp_path / "X.npy"), "--target",
+                 str(tmp_path / "y.npy"), "--out", str(tmp_path / "p.csv")]) == 0
+    assert "accuracy 0.9" in capsys.readouterr().out
 
 
 def test_the_script_and_the_module_are_the_same_command():

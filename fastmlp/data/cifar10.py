@@ -118,6 +118,7 @@ def read_parts(parts: Sequence[Sequence[str]], data_dir: str | os.PathLike[str] 
     files = _files_in_folder(place, layout, rows) if place.is_dir() else _files_in_archive(place, layout, rows)
     for name, data in files:
         _fill(*rows[name], data, layout, f"{place}: {name}{layout.suffix}")
+        del data  # before the next file is read
     return results
 
 
@@ -141,13 +142,11 @@ def _files_in_folder(folder: Path, layout: Layout, names: Iterable[str]) -> Iter
     for name in names:
         path = folder / (name + layout.suffix)
         try:
-            size_problem = layout.size_problem(path.stat().st_size)
-            data = b"" if size_problem else path.read_bytes()
+            if size_problem := layout.size_problem(path.stat().st_size):
+                raise DataError(f"{path} {size_problem}")
+            yield name, path.read_bytes()
         except OSError as error:
             raise DataError(f"{path} cannot be read: {error.strerror}; CIFAR-10 is not complete without it") from error
-        if size_problem:
-            raise DataError(f"{path} {size_problem}")
-        yield name, data
 
 
 def _files_in_archive(archive: Path, layout: Layout, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastmlp.data.rows_on_disk import Rows
+
 
 @dataclass(frozen=True, eq=False)
 class ExampleSet:
@@ -15,7 +17,7 @@ class ExampleSet:
 
     Attributes
     ----------
-    x : ndarray (n, D), uint8, float32 or float64
+    x : ndarray or RowsOnDisk (n, D), uint8, float32 or float64
         Examples as rows, not standardised.
     y : ndarray (n,) or None
         Labels, numbers or text; None where the file has none.
@@ -25,7 +27,7 @@ class ExampleSet:
         The columns' names where the file has them.
     """
 
-    x: npt.NDArray[Any]
+    x: Rows
     y: npt.NDArray[Any] | None
     image_shape: tuple[int, int, int] | None = None
     feature_names: tuple[str, ...] | None = None
@@ -39,8 +41,9 @@ class Dataset:
     ----------
     name : str
         What the user asked for: `digits`, `cifar10` or the file's name.
-    x_train, x_val, x_test : ndarray (n, D), uint8, float32 or float64
-        Examples as rows, not standardised; bytes stay bytes. A part that is absent has zero rows.
+    x_train, x_val, x_test : ndarray or RowsOnDisk (n, D), uint8, float32 or float64
+        Examples as rows, not standardised; bytes stay bytes. A part that is absent has zero rows. Data too large for
+        memory stay on disk: `x_train[rows]` reads some.
     y_train, y_val, y_test : ndarray (n,), int64
         Class numbers 0 .. C-1, indices into `classes`.
     classes : ndarray (C,)
@@ -54,11 +57,11 @@ class Dataset:
     """
 
     name: str
-    x_train: npt.NDArray[Any]
+    x_train: Rows
     y_train: npt.NDArray[np.int64]
-    x_val: npt.NDArray[Any]
+    x_val: Rows
     y_val: npt.NDArray[np.int64]
-    x_test: npt.NDArray[Any]
+    x_test: Rows
     y_test: npt.NDArray[np.int64]
     classes: npt.NDArray[Any]
     image_shape: tuple[int, int, int] | None = None

@@ -11,11 +11,15 @@ import numpy as np
 
 from fastmlp.data import cifar10
 from fastmlp.data.dataset import Dataset, ExampleSet
+from fastmlp.data.npy import read_npy
 from fastmlp.data.npz import read_npz
-from fastmlp.data.split import part_size, stratified_split
+from fastmlp.data.parquet_rows import read_parquet_to_disk, takes_more
+from fastmlp.data.rows_on_disk import Rows
+from fastmlp.data.split import cut, part_size, stratified_split
 from fastmlp.data.tables import read_table
 from fastmlp.data.validate import check_examples, encode_known_labels, encode_labels
 from fastmlp.errors import ConfigError, DataError
+from fastmlp.memory import free_memory
 from fastmlp.seeds import Stream, generator
 
 ALL_TRAIN_BATCHES = (1, 2, 3, 4, 5)
@@ -23,7 +27,8 @@ TEST_SEED = 20_210_101  # fixed: a test part that changed with the user's seed w
 TEST_FRACTION = 0.2
 VALIDATION_FRACTION = 0.1
 CIFAR10_VALIDATION = 5000
-FILE_SUFFIXES = (".npz", ".csv", ".parquet")
+FILE_SUFFIXES = (".npz", ".npy", ".csv", ".parquet")
+STAY_ON_DISK = (".npy", ".parquet")     # if they take more memory than they may
 
 
 def load_dataset(
@@ -36,6 +41,7 @@ def load_dataset(
     validation: int | float | None = None,
     test: int | float | None = None,
     seed: int = 0,
+    data_memory: int | None = None,
 ) -> Dataset:
     """Load a data set in three parts.
 
@@ -43,11 +49,11 @@ def load_dataset(
     ----------
     data : str or path
         `digits` (1797 images of 8 x 8, with scikit-learn), `cifar10` (60,000 images of 3 x 32 x 32), or a file that
-        ends in .npz (arrays X, y and perhaps X_test, y_test), .csv or .parquet.
+        ends in .npz (arrays X, y and perhaps X_test, y_test), .npy (X alone), .csv or .parquet.
     data_dir : path or None
         Where CIFAR-10 lies or is downloaded to; None is $FASTMLP_DATA or else a folder in the user's cache.
     target : str or None
-        The column of labels in a .csv or .parquet file.
+        The column of labels in a .csv or .parquet file; for an .npy file another one that holds the labels.
     train_batches, validation_batches : sequence of int
         CIFAR-10's training batches, 1 to 5, for either part. With `validation_batches`, these are the validation
         part as they are, and `validation` must be None.
@@ -57,6 +63,9 @@ def load_dataset(
         the test it means the data set's own test part, which must not be asked for again, or else 20 %.
     seed : int
         Draws the validation part. The test part is the same for every seed.
+    data_memory : int or None
+        Bytes that the data may take. An .npy or .parquet file that takes more stays on disk, and its rows are read as
+        they are needed. None means half of what is free.
 
     Returns
     -------
@@ -81,13 +90,15 @@ def load_dataset(
     name = os.fspath(data)
     path = _file_path(name)
     if path is None or path.suffix.lower() == ".npz":
-        _refuse(target is not None, f"target is given, but {name} needs none: only .csv and .parquet files do")
+        _refuse(target is not None, f"target is given, but {name} needs none: only .npy, .csv and .parquet files do")
+    _refuse(data_memory is not None and (path is None or path.suffix.lower() not in STAY_ON_DISK),
+            f"data_memory is given, but {name} cannot stay on disk: only .npy and .parquet files can")
     if name == "cifar10":
         return _load_cifar10(data_dir, train_batches, validation_batches, validation, test, seed)
     chooses_batches = tuple(train_batches) != ALL_TRAIN_BATCHES or len(validation_batches) > 0
     _refuse(chooses_batches, f"train_batches and validation_batches are for cifar10 only, but the data is {name}")
 
-    examples, own_test = _read(path, target, needs_target=True)
+    examples, own_test = _read(path, target, needs_target=True, memory=data_memory)
     if examples.y is None:
         raise DataError(f"{name} has no array y, which must hold the labels")
     check_examples(examples.x, examples.y, feature_names=examples.feature_names)
@@ -98,20 +109,22 @@ def load_dataset(
         if own_test.y is None:
             raise DataError(f"{name} has X_test but no y_test")
         check_examples(own_test.x, feature_names=own_test.feature_names, what="X_test")
-        rows, x_test, y_test = np.arange(len(codes)), own_test.x, encode_known_labels(own_test.y, classes)
+        rows, test_rows = np.arange(len(codes)), np.arange(0)
+        y_test = encode_known_labels(own_test.y, classes)
     else:
         size = part_size(TEST_FRACTION if test is None else test, len(codes), "test")
         rows, test_rows = stratified_split(codes, size, np.random.default_rng(TEST_SEED), "test")
-        x_test, y_test = examples.x[test_rows], codes[test_rows]
+        y_test = codes[test_rows]
     size = part_size(VALIDATION_FRACTION if validation is None else validation, len(rows), "validation")
-    train, val = stratified_split(codes[rows], size, generator(seed, Stream.SPLIT))
+    train, val = (rows[chosen] for chosen in stratified_split(codes[rows], size, generator(seed, Stream.SPLIT)))
+    x_train, x_val, x_test = cut(examples.x, (train, val, test_rows))
     return Dataset(
         name=dataset_name,
-        x_train=examples.x[rows[train]],
-        y_train=codes[rows[train]],
-        x_val=examples.x[rows[val]],
-        y_val=codes[rows[val]],
-        x_test=x_test,
+        x_train=x_train,
+        y_train=codes[train],
+        x_val=x_val,
+        y_val=codes[val],
+        x_test=x_test if own_test is None else own_test.x,
         y_test=y_test,
         classes=classes,
         image_shape=examples.image_shape,
@@ -134,7 +147,7 @@ def read_examples(
     data, data_dir
         As in `load_dataset`.
     target : str or None
-        The column of labels in a .csv or .parquet file; None where it has none, or none that matters.
+        The column, or for an .npy file the other file, of labels; None where there are none, or none that matter.
     columns : sequence of str, optional
         The inputs in a .csv or .parquet file, in this order; by default all columns but the target.
 
@@ -178,13 +191,18 @@ def _file_path(name: str) -> Path | None:
     return path
 
 
-def _read(path: Path | None, target: str | None, *, needs_target: bool,
-          columns: Sequence[str] | None = None) -> tuple[ExampleSet, ExampleSet | None]:
+def _read(path: Path | None, target: str | None, *, needs_target: bool, columns: Sequence[str] | None = None,
+          memory: int | None = None) -> tuple[ExampleSet, ExampleSet | None]:
     """All examples, and those of the data set's own test part."""
     if path is None:
         return _digits(), None
     if path.suffix.lower() == ".npz":
         return read_npz(path)
+    allowed = free_memory() // 2 if memory is None else memory
+    if path.suffix.lower() == ".npy":
+        return read_npy(path, target, needs_target=needs_target, memory=allowed), None
+    if path.suffix.lower() == ".parquet" and takes_more(path, allowed):
+        return read_parquet_to_disk(path, target, needs_target=needs_target, columns=columns, memory=allowed), None
     return read_table(path, target, needs_target=needs_target, columns=columns), None
 
 
@@ -210,16 +228,17 @@ def _load_cifar10(
     )
     train_names, val_names = _batch_names(train_batches, validation_batches)
     parts = cifar10.read_parts([train_names, val_names, [cifar10.TEST_BATCH]], data_dir)
-    (x_train, y_train), (x_val, y_val), (x_test, y_test) = parts
+    (images, y_train), (val_images, y_val), (x_test, y_test) = parts
+    x: Sequence[Rows] = images, val_images
     if not val_names:
         size = part_size(CIFAR10_VALIDATION if validation is None else validation, len(y_train), "validation")
         train, val = stratified_split(y_train, size, generator(seed, Stream.SPLIT))
-        x_train, y_train, x_val, y_val = x_train[train], y_train[train], x_train[val], y_train[val]
+        x, y_train, y_val = cut(images, (train, val)), y_train[train], y_train[val]
     return Dataset(
         name="cifar10",
-        x_train=x_train,
+        x_train=x[0],
         y_train=y_train,
-        x_val=x_val,
+        x_val=x[1],
         y_val=y_val,
         x_test=x_test,
         y_test=y_test,

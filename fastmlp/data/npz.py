@@ -6,12 +6,13 @@ import math
 import zipfile
 import zlib
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fastmlp.data.dataset import ExampleSet
+from fastmlp.data.npy import check_image_axes, check_size, image_shape, read_header
 from fastmlp.data.validate import as_numbers
 from fastmlp.errors import DataError
 
@@ -82,44 +83,16 @@ def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, where: str) -> 
             f"{where} claims {info.file_size} bytes out of {info.compress_size}; no honest array shrinks so far"
         )
     with archive.open(info) as member:
-        shape, dtype = _read_header(member, where)
-        n_bytes = info.file_size - member.tell()
-    if dtype.hasobject:
-        raise DataError(f"{where} holds Python objects, which for safety are not read; save numbers or text")
-    if math.prod(shape) * dtype.itemsize != n_bytes:
-        raise DataError(f"{where} claims the shape {shape} of {dtype} but has {n_bytes} bytes")
+        header = read_header(member, where)
+        check_size(header, info.file_size - member.tell(), where)
     with archive.open(info) as member:
         array: npt.NDArray[Any] = np.lib.format.read_array(member, allow_pickle=False)
     return array
 
 
-def _read_header(member: IO[bytes], where: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    version = np.lib.format.read_magic(member)
-    if version == (1, 0):
-        shape, _, dtype = np.lib.format.read_array_header_1_0(member)
-    elif version == (2, 0):
-        shape, _, dtype = np.lib.format.read_array_header_2_0(member)
-    else:  # 3.0 is for records with fields, which have no place here
-        raise DataError(f"{where} is of the .npy version {version}, which only structured arrays need")
-    return shape, dtype
-
-
 def _examples(path: Path, x: npt.NDArray[Any], y: npt.NDArray[Any] | None, name: str) -> ExampleSet:
-    if x.ndim not in (2, 3, 4):
-        raise DataError(
-            f"{path}: {name} has the shape {x.shape}; it must be (n, D), (n, height, width) or "
-            "(n, channels, height, width)"
-        )
+    check_image_axes(x.shape, f"{path}: {name}")
     if y is not None and y.shape != x.shape[:1]:
         raise DataError(f"{path}: {name} has {len(x)} rows, but the shape of its labels is {y.shape}, not ({len(x)},)")
     rows = as_numbers(x, f"{path}: {name}").reshape(len(x), math.prod(x.shape[1:]))  # (n, D)
-    return ExampleSet(rows, y, _image_shape(x.shape))
-
-
-def _image_shape(shape: tuple[int, ...]) -> tuple[int, int, int] | None:
-    """(channels, height, width) where the shape says so; four axes do if the first after the rows can be colours."""
-    if len(shape) == 3:
-        return 1, shape[1], shape[2]
-    if len(shape) == 4 and shape[1] in (1, 3):
-        return shape[1], shape[2], shape[3]
-    return None
+    return ExampleSet(rows, y, image_shape(x.shape))

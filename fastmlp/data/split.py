@@ -1,13 +1,17 @@
-"""Set some examples aside: an exact number of them, from each class its share."""
+"""Set some examples aside: an exact number of them, from each class its share, and without a copy of the rest."""
 
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from fastmlp.data.rows_on_disk import Rows, RowsOnDisk
 from fastmlp.errors import ConfigError, DataError
+
+REORDERED_BYTES = 4 << 20  # copied at a time
 
 
 def part_size(wanted: int | float, n_rows: int, option: str) -> int:
@@ -136,6 +140,35 @@ def assign_folds(codes: npt.NDArray[np.int64], folds: int, rng: np.random.Genera
     fold = np.empty(len(codes), np.int64)
     fold[by_class] = np.arange(len(codes)) % folds
     return fold
+
+
+def cut(x: Rows, parts: Sequence[npt.NDArray[np.int64]]) -> Sequence[Rows]:
+    """Bring the rows of each part together, within x itself: there is not always memory for a second copy.
+
+    Parameters
+    ----------
+    x : ndarray or RowsOnDisk (n, D)
+        An array is reordered in place.
+    parts : sequence of ndarray (k,), int64
+        Row numbers, ascending in each; together they are all rows, each once.
+
+    Returns
+    -------
+    list of ndarray or RowsOnDisk (k, D)
+        The parts, which are views of x.
+
+    Examples
+    --------
+    >>> [part.tolist() for part in cut(np.array([[1], [2], [3]]), [np.array([0, 2]), np.array([1])])]
+    [[[1], [3]], [[2]]]
+    """
+    if isinstance(x, RowsOnDisk):
+        return [x.part(rows) for rows in parts]
+    order = np.concatenate(parts)  # (n,)
+    step = max(1, REORDERED_BYTES // max(1, x.itemsize * len(x)))
+    for first in range(0, x.shape[1], step):
+        x[:, first : first + step] = x[order, first : first + step]
+    return np.split(x, np.cumsum([len(part) for part in parts])[:-1])
 
 
 def _shares(counts: npt.NDArray[np.int64], size: int, part: str) -> npt.NDArray[np.int64]:

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from fastmlp.data.rows_on_disk import Rows
 from fastmlp.data.validate import row_chunks
 from fastmlp.errors import ConfigError, DataError
 
@@ -38,13 +39,13 @@ class Standardizer:
     std: npt.NDArray[np.float64]
 
     @classmethod
-    def fit(cls, x: npt.NDArray[Any], how: Standardization,
+    def fit(cls, x: Rows, how: Standardization,
             weights: npt.NDArray[np.float64] | None = None) -> Standardizer:
         """Measure the training examples.
 
         Parameters
         ----------
-        x : ndarray (n, D), uint8, float32 or float64
+        x : ndarray or RowsOnDisk (n, D), uint8, float32 or float64
             Training examples, without NaN or infinity.
         how : "feature", "scale" or "none"
             "feature" takes each column's mean and biased standard deviation (divided by n; of bytes at least 1, their
@@ -76,7 +77,8 @@ class Standardizer:
             raise DataError(f"column {column} of X holds values too large to take their mean and standard deviation")
         return cls(mean, std)
 
-    def apply(self, x: npt.NDArray[Any], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    def apply(self, x: npt.NDArray[Any], dtype: npt.DTypeLike,
+              numbers: npt.NDArray[np.int64] | None = None) -> npt.NDArray[Any]:
         """Standardise: (x - mean) / std, computed in float64 and rounded once.
 
         Parameters
@@ -84,6 +86,8 @@ class Standardizer:
         x : ndarray (n, D), uint8, float32 or float64
         dtype : float32 or float64
             Of the result.
+        numbers : ndarray (n,), optional
+            What a message calls the rows; by default they are counted from 0.
 
         Returns
         -------
@@ -106,15 +110,16 @@ class Standardizer:
             finite = np.isfinite(result[part])
             if not finite.all():
                 row, column = np.argwhere(~finite)[0].tolist()
+                number = part.start + row if numbers is None else numbers[part.start + row]
                 raise DataError(
-                    f"row {part.start + row}, column {column} of X is {x[part][row, column]!s}, which standardised "
+                    f"row {number}, column {column} of X is {x[part][row, column]!s}, which standardised "
                     f"(mean {self.mean[column]:g}, deviation {self.std[column]:g}) is no finite {result.dtype} number"
                 )
         return result
 
 
 def _mean_and_std(
-    x: npt.NDArray[Any], weights: npt.NDArray[np.float64] | None
+    x: Rows, weights: npt.NDArray[np.float64] | None
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Mean (D,) and biased standard deviation (D,), by weights (n,), in two passes over chunks of rows.
 

@@ -50,24 +50,31 @@ def read_table(path: Path, target: str | None, *, needs_target: bool = False,
     ('sepal_length', 'sepal_width', 'petal_length', 'petal_width')
     """
     frame = _read_csv(path) if path.suffix.lower() == ".csv" else _read_parquet(path)
-    if (needs_target or target is not None) and target not in frame.columns:
-        raise DataError(_no_target(path, target, list(frame.columns)))
+    inputs = choose_inputs(list(frame.columns), path, target, needs_target=needs_target, columns=columns)
     if len(frame) == 0:
         raise DataError(f"{path} has no rows")
     labels = None
     if target is not None:
-        column = frame.pop(target)
-        _check_complete(column, path)
-        labels = column.to_numpy()
+        check_complete(frame[target], path)
+        labels = frame[target].to_numpy()
+    return ExampleSet(as_matrix(frame, inputs, path), labels, feature_names=tuple(inputs))
+
+
+def choose_inputs(names: list[str], path: Path, target: str | None, *, needs_target: bool,
+                  columns: Sequence[str] | None) -> list[str]:
+    """Which of a table's columns, by their names, are inputs; the parameters are those of `read_table`."""
+    if (needs_target or target is not None) and target not in names:
+        raise DataError(_no_target(path, target, names))
+    inputs = [name for name in names if name != target]
     if columns is not None:
-        missing = [name for name in columns if name not in frame.columns]
+        missing = [name for name in columns if name not in inputs]
         if missing:
             raise DataError(f"{path} has no column {missing[0]!r}, which the model was trained on; its inputs are "
                             f"{_listed(columns)}")
-        frame = frame[list(columns)]
-    if frame.shape[1] == 0:
+        inputs = list(columns)
+    if not inputs:
         raise DataError(f"{path} has no column beside {target!r}")
-    return ExampleSet(_numbers(frame, path), labels, feature_names=tuple(frame.columns))
+    return inputs
 
 
 def _no_target(path: Path, target: str | None, columns: list[str]) -> str:
@@ -100,12 +107,12 @@ def _read_csv(path: Path) -> Any:
             warnings.simplefilter("error", pandas.errors.ParserWarning)  # pandas would go on without some of the data
             # pandas renames repeated and empty names, so the header is looked at by itself first.
             header = pandas.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False, **options)
-            _check_names(header.iloc[0].tolist(), path)
+            check_names(header.iloc[0].tolist(), path)
             return pandas.read_csv(path, **options)
     except DataError:
         raise
     except (OSError, ValueError, pandas.errors.ParserWarning) as error:
-        raise DataError(f"{path} cannot be read as a CSV file: {_one_line(error)}") from error
+        raise DataError(f"{path} cannot be read as a CSV file: {one_line(error)}") from error
 
 
 def _read_parquet(path: Path) -> Any:
@@ -115,17 +122,18 @@ def _read_parquet(path: Path) -> Any:
     except ImportError as error:
         raise MissingExtraError('reading .parquet files needs pyarrow: pip install "fastmlp[data]"') from error
     try:
-        _check_names(parquet.read_schema(path).names, path)
+        check_names(parquet.read_schema(path).names, path)
         frame = pandas.read_parquet(path, engine="pyarrow")
     except DataError:
         raise
     except (OSError, ValueError, ArrowException) as error:
-        raise DataError(f"{path} cannot be read as a Parquet file: {_one_line(error)}") from error
+        raise DataError(f"{path} cannot be read as a Parquet file: {one_line(error)}") from error
     frame.columns = [str(name) for name in frame.columns]
     return frame
 
 
-def _check_names(names: Sequence[str], path: Path) -> None:
+def check_names(names: Sequence[str], path: Path) -> None:
+    """Refuse names that do not tell the columns apart."""
     repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated:
         raise DataError(f"{path} has more than one column named {repeated[0]!r}; rename or remove one of them")
@@ -136,32 +144,34 @@ def _check_names(names: Sequence[str], path: Path) -> None:
         )
 
 
-def _check_complete(column: Any, path: Path) -> None:
+def check_complete(column: Any, path: Path, first_row: int = 0) -> None:
+    """Refuse a pandas column, whose rows are counted from `first_row` on, with a missing value."""
     missing = column.isna().to_numpy()
     if missing.any():
+        row = first_row + int(np.argmax(missing))
         raise DataError(
-            f"{path}: the value of column {column.name!r} in row {int(np.argmax(missing))} is missing (empty, NaN, "
-            "or a word such as NA); fill in or remove such rows first"
+            f"{path}: the value of column {column.name!r} in row {row} is missing (empty, NaN, or a word such as NA); "
+            "fill in or remove such rows first"
         )
 
 
-def _numbers(frame: Any, path: Path) -> npt.NDArray[Any]:
-    """All columns as one matrix (n, D) of the smallest dtype that holds each of them exactly."""
+def as_matrix(frame: Any, names: Sequence[str], path: Path, first_row: int = 0) -> npt.NDArray[Any]:
+    """The named columns as one matrix (n, D) of the smallest dtype that holds each of them exactly."""
     types = _import_pandas().api.types
     columns = []
-    for name in frame.columns:
+    for name in names:
         column = frame[name]
-        _check_complete(column, path)
+        check_complete(column, path, first_row)
         if not types.is_numeric_dtype(column.dtype) or types.is_complex_dtype(column.dtype):
-            raise DataError(f"{path}: {_first_text(column)}; inputs must be numbers")
+            raise DataError(f"{path}: {_first_text(column, first_row)}; inputs must be numbers")
         columns.append(as_numbers(column.to_numpy(), f"{path}: column {name!r}"))  # (n,)
-    matrix = np.empty(frame.shape, np.result_type(*{values.dtype for values in columns}))  # (n, D)
+    matrix = np.empty((len(frame), len(names)), np.result_type(*{values.dtype for values in columns}))  # (n, D)
     for number, values in enumerate(columns):
         matrix[:, number] = values
     return matrix
 
 
-def _first_text(column: Any) -> str:
+def _first_text(column: Any, first_row: int) -> str:
     """Say where a column that should be numeric first is not."""
     pandas = _import_pandas()
     if column.dtype.kind not in "OTU":
@@ -169,9 +179,10 @@ def _first_text(column: Any) -> str:
     readable = pandas.to_numeric(column, errors="coerce").notna().to_numpy()
     row = int(np.argmin(readable))
     value = repr(column.iloc[row])
-    return f"column {column.name!r} has {value if len(value) <= 60 else value[:57] + '...'} in row {row}"
+    return f"column {column.name!r} has {value if len(value) <= 60 else value[:57] + '...'} in row {first_row + row}"
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """What another library says, for the middle of a sentence."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 300 else f"{text[:297]}..."

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastmlp.data.rows_on_disk import Rows
 from fastmlp.errors import DataError
 
 CHUNK_BYTES = 4 << 20
@@ -75,21 +76,22 @@ def as_numbers(x: npt.NDArray[Any], what: str = "X") -> npt.NDArray[Any]:
     return np.ascontiguousarray(x, dtype=target)
 
 
-def check_finite(x: npt.NDArray[Any], *, feature_names: tuple[str, ...] | None = None, what: str = "X") -> None:
+def check_finite(x: Rows, *, feature_names: tuple[str, ...] | None = None, what: str = "X") -> None:
     """Raise DataError that names the first NaN or infinity of x (n, D) by row and column."""
     if x.dtype.kind != "f":
         return
     for part in row_chunks(*x.shape):
-        finite = np.isfinite(x[part])
+        values = x[part]
+        finite = np.isfinite(values)
         if not finite.all():
             row, column = np.argwhere(~finite)[0].tolist()
-            value = "NaN" if np.isnan(x[part][row, column]) else "infinity (inf)"
+            value = "NaN" if np.isnan(values[row, column]) else "infinity (inf)"
             place = f"row {part.start + row}, {name_column(column, feature_names)}"
             raise DataError(f"{what} contains {value} at {place}; fill in or remove such rows first")
 
 
 def check_examples(
-    x: npt.NDArray[Any],
+    x: Rows,
     y: npt.NDArray[Any] | None = None,
     *,
     n_classes: int | None = None,
@@ -100,7 +102,7 @@ def check_examples(
 
     Parameters
     ----------
-    x : ndarray (n, D), numeric
+    x : ndarray or RowsOnDisk (n, D), numeric
     y : ndarray (n,) or None
         Labels of any kind. None, as in prediction, leaves out the checks on labels.
     n_classes : int or None

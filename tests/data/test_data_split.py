@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastmlp.data.split import assign_folds, part_size, stratified_split
+from fastmlp.data.split import assign_folds, cut, part_size, stratified_split
 from fastmlp.errors import ConfigError, DataError
 
 
@@ -80,3 +80,14 @@ def test_folds_are_of_equal_size_and_so_are_their_classes(folds):
 def test_folds_that_cannot_be_are_refused(folds):
     with pytest.raises(ConfigError, match=f"{folds} folds cannot be made of 20 examples"):
         assign_folds(np.zeros(20, np.int64), folds, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("shape", [(7, 5), (7, 1), (7, 0)])
+@pytest.mark.parametrize("bytes_at_once", [1, 14, 1 << 20])
+def test_cutting_gives_the_rows_of_each_part_within_the_array(monkeypatch, shape, bytes_at_once):
+    monkeypatch.setattr("fastmlp.data.split.REORDERED_BYTES", bytes_at_once)
+    x = np.random.default_rng(0).integers(256, size=shape, dtype=np.uint8)
+    whole, parts = x.copy(), [np.array([1, 2, 6]), np.arange(0), np.array([5, 0]), np.array([3, 4])]
+    for part, rows in zip(cut(x, parts), parts, strict=True):
+        np.testing.assert_array_equal(part, whole[rows])
+        assert part.base is x

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -118,7 +119,7 @@ def test_faults_of_a_table_are_named_by_column(tmp_path):
 
 @pytest.mark.parametrize("name", ["mnist", "", "table.txt", "digits.npz.gz"])
 def test_unknown_data_names_what_is_possible(name):
-    with pytest.raises(DataError, match=r"digits, cifar10, or a file in \.npz, \.csv, \.parquet"):
+    with pytest.raises(DataError, match=r"digits, cifar10, or a file in \.npz, \.npy, \.csv, \.parquet"):
         load_dataset(name)
     with pytest.raises(DataError, match=r"digits, cifar10, or a file in"):
         read_examples(name)
@@ -149,6 +150,24 @@ def test_parts_that_cannot_be_filled_are_refused():
         load_dataset(test=1797)
     with pytest.raises(DataError, match="for validation"):
         load_dataset(validation=1438)
+
+
+@pytest.mark.parametrize("name", ["npz", "cifar10"])
+def test_loading_takes_little_more_memory_than_the_data(small, tmp_path, monkeypatch, name):
+    monkeypatch.setattr("fastmlp.data.split.REORDERED_BYTES", 1 << 17)
+    if name == "npz":
+        x = np.random.default_rng(0).integers(256, size=(4000, 500), dtype=np.uint8)
+        np.savez(tmp_path / "rows.npz", X=x, y=np.arange(4000) % 4)
+        source, size = {"data": tmp_path / "rows.npz"}, x.nbytes
+    else:
+        small.write_folder(tmp_path / BINARY.folder, BINARY)
+        source, size = {"data": "cifar10", "data_dir": tmp_path, "validation": 50}, 6 * small.rows * 3072
+    load_dataset(**source)      # what is imported on the way does not count
+    tracemalloc.start()
+    load_dataset(**source)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.3 * size
 
 
 @pytest.fixture

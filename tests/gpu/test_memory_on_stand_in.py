@@ -5,6 +5,7 @@ import pytest
 from stand_in import device
 from tolerances import assert_close
 
+from fastmlp.data import load_dataset
 from fastmlp.data.standardize import Standardizer
 from fastmlp.errors import ConfigError, DeviceError
 from fastmlp.evaluation import evaluate, predict_logits
@@ -82,6 +83,30 @@ def test_data_that_take_more_than_half_of_the_free_memory_stay_on_the_host(gpu, 
         device.memory_limit = device.used_bytes() + int(limit)
         assert Examples(x, labels, 4, Standardizer.fit(x, "none"), gpu).streams == streams
         device.memory_limit = None
+
+
+@pytest.mark.parametrize("source", ["u1", "f8"])
+def test_examples_on_disk_are_streamed_or_kept_by_a_gpu_like_those_in_memory(gpu, make_trainer, data, monkeypatch,
+                                                                             tmp_path, source):
+    monkeypatch.setattr("fastmlp.examples.BRING_BYTES", 500)
+    np.save(tmp_path / "X.npy", data[0].astype(source))
+    np.save(tmp_path / "y.npy", data[1])
+    results = []
+    for memory, keep, limit in ((10**9, "device", None), (5000, "device", None), (5000, "host", None),
+                                (5000, "auto", None), (5000, "auto", 4000)):
+        parts = load_dataset(tmp_path / "X.npy", target=str(tmp_path / "y.npy"), data_memory=memory)
+        device.memory_limit = None if limit is None else device.used_bytes() + limit
+        examples = Examples(parts.x_train, parts.y_train, 4, Standardizer.fit(parts.x_train, "feature"), gpu,
+                            "float32", keep=keep)
+        device.memory_limit = None
+        assert examples.on_disk == examples.streams == (keep == "host" or limit is not None)
+        trainer = make_trainer(dtype="float32", backend=gpu, examples=examples, batch_size=10, shuffle=False)
+        train(trainer, 4 * trainer.steps_per_epoch - 3, parts={})
+        results.append((trainer.network.parameters.get().tobytes(), len(examples.data)))
+        assert len(trainer.run_epoch().losses) == trainer.steps_per_epoch
+    assert len({parameters for parameters, _ in results}) == 1
+    staged = 5000 // 4 // (D if source == "u1" else 4 * D)
+    assert [rows for _, rows in results][1:] == [94, max(10, staged // 10 * 10), 94, max(10, staged // 10 * 10)]
 
 
 def test_a_larger_stretch_after_a_smaller_one_does_not_replay_on_the_old_memory(gpu, make_trainer, data, monkeypatch):
