@@ -13,6 +13,7 @@ from typing import Any
 import fastmlp
 from fastmlp.cpu import blas_pools, cpu_model, usable_cores
 from fastmlp.gpu import probe_gpu
+from fastmlp.kernels.c_library import compiler
 
 _PACKAGES = ("numpy", "scipy", "scikit-learn", "matplotlib", "safetensors", "threadpoolctl", "tqdm",
              "pandas", "pyarrow", "pooch")
@@ -36,11 +37,11 @@ def report(*, gpu: bool = True, folder: Path | None = None) -> dict[str, Any]:
     Returns
     -------
     dict
-        JSON types only: `python`, `platform`, `cpu`, `cores` (those this process may use), `packages` (versions, or
-        "not installed"), `blas` (a list of those loaded: library, version, threads, and the file with its folder, which
-        tells NumPy's from SciPy's), `variables` (those that are set and steer threads or choose GPUs), `git_commit` (of
-        the folder, "-dirty" appended where files were changed, or None) and `gpu` (the fields of
-        `fastmlp.backend.GpuReport`, or None where it was not asked for).
+        JSON types only: `python`, `platform`, `cpu`, `cores` (those this process may use), `c_compiler` (the command,
+        or None), `packages` (versions, or "not installed"), `blas` (a list of those loaded: library, version, threads,
+        and the file with its folder, which tells NumPy's from SciPy's), `variables` (those that are set and steer
+        threads or choose GPUs), `git_commit` (of the folder, "-dirty" appended where files were changed, or None) and
+        `gpu` (the fields of `fastmlp.backend.GpuReport`, or None where it was not asked for).
 
     Examples
     --------
@@ -52,6 +53,7 @@ def report(*, gpu: bool = True, folder: Path | None = None) -> dict[str, Any]:
         "platform": platform.platform(),
         "cpu": cpu_model(),
         "cores": usable_cores(),
+        "c_compiler": " ".join(compiler() or ()) or None,
         "packages": {"fastmlp": fastmlp.__version__, **{name: _version(name) for name in _PACKAGES}},
         "blas": [
             {"library": pool["internal_api"], "version": pool["version"], "threads": pool["num_threads"],
@@ -86,6 +88,7 @@ def text(report: dict[str, Any]) -> str:
         ("Python", report["python"]),
         ("platform", report["platform"]),
         ("processor", f"{report['cpu']}, {report['cores']} cores usable"),
+        ("C compiler", report["c_compiler"] or "none, so NumPy's kernels compute; pip install 'fastmlp[fast]' helps"),
         *report["packages"].items(),
         *(("BLAS", f"{pool['library']} {pool['version']}, {pool['threads']} threads, {pool['file']}")
           for pool in report["blas"]),

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from recipes import OPTIMIZERS
 
+from fastmlp import schedules
 from fastmlp.backend import RECORDED_STEPS, resolve
 
 pytestmark = pytest.mark.skipif(not resolve("cpu").records, reason="no C compiler")
@@ -23,8 +24,14 @@ def assert_same_bits(one, other):
 @pytest.mark.parametrize("loss", ["cross-entropy", "hinge"])
 @pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS))
 def test_recorded_steps_are_bit_for_bit_those_made_call_by_call(make_trainer, optimizer, loss, members):
-    recorded, plain = (make_trainer(members=members, loss=loss, optimizer=OPTIMIZERS[optimizer](), l2=0.01,
-                                    dtype="float32", batch_size=7, record=record) for record in (True, False))
+    apart = np.linspace(0.01, 0.1, members)         # rates and penalties of the members
+
+    def schedule(step):
+        return schedules.constant(step, lr=apart)
+
+    recorded, plain = (make_trainer(members=members, loss=loss, optimizer=OPTIMIZERS[optimizer](), l2=apart,
+                                    schedule=schedule, dtype="float32", batch_size=7, record=record)
+                       for record in (True, False))
     assert_same_bits(recorded, plain)
     assert recorded._recordings
     assert not plain._recordings

@@ -30,13 +30,15 @@ def test_no_name_is_given_twice():
 
 def test_every_file_of_kernels_has_bugs():
     kernels = planted_bugs.TOP / planted_bugs.KERNELS
-    files = {f"cuda/{path.name}" for path in (kernels / "cuda").iterdir()} | {"cupy_fused.py", "cublas.py"}
+    files = {f"{folder}/{path.name}" for folder in ("c", "cuda") for path in (kernels / folder).iterdir()}
+    files |= {"c_calls.py", "cupy_fused.py", "cublas.py"}
     assert {bug.file for bug in BUGS.values()} == files
 
 
 def test_the_documentation_names_every_bug():
-    text = (planted_bugs.TOP / "docs" / "gpu.md").read_text(encoding="utf-8")
-    documented = [line.split("|")[1].strip() for line in text.partition("<!-- planted bugs -->")[2].splitlines()
+    texts = [(planted_bugs.TOP / "docs" / name).read_text(encoding="utf-8") for name in ("gpu.md", "cpu.md")]
+    documented = [line.split("|")[1].strip() for text in texts
+                  for line in text.partition("<!-- planted bugs -->")[2].splitlines()
                   if line.startswith("| ") and not line.startswith("| bug |")]
     assert sorted(documented) == sorted(BUGS)
 

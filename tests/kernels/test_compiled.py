@@ -11,6 +11,7 @@ from tolerances import KERNEL, assert_close
 from fastmlp.errors import DeviceError
 from fastmlp.kernels import bind, numpy_inplace, reference
 from fastmlp.kernels.compiled import CompiledKernels
+from fastmlp.layout import Layout, NetworkSpec
 
 pytestmark = pytest.mark.L0
 
@@ -98,6 +99,30 @@ def test_a_recording_keeps_its_arrays_alive(compiled):
     replay()
     assert (y == -3.0).all()
     assert all((other == 1).all() for other in others)
+
+
+@pytest.mark.parametrize("batch", [50, 130])         # the latter is deeper than what is joined
+@pytest.mark.parametrize("members", [1, 3, 20])      # 20 are so wide that the threads share the columns
+def test_in_a_recording_a_first_layer_learns_as_it_does_call_by_call(members, batch):
+    rng = np.random.default_rng(4)
+    layout = Layout(NetworkSpec(40, (30,), 4), members, np)
+    start = rng.standard_normal((2, layout.size)).astype(np.float32)
+    x, gs = (rng.standard_normal((1, batch, width)).astype(np.float32) for width in (40, 30 * members))
+    lr, l2 = (rng.uniform(0.1, 0.5, members).astype(np.float32) for _ in range(2))
+
+    def train(kernels, parameters, gradients):
+        w, gw = (layout.computing_views(buffer)["w0"] for buffer in (parameters, gradients))
+        kernels.linear_backward(gs, x, w, gw, None, None)
+        kernels.sgd(gradients, lr, l2, None, parameters, blocks=layout.blocks, momentum=0.0, nesterov=False)
+
+    expected = start.copy()
+    train(CompiledKernels(1), *expected)
+    for threads in (1, 2, 3):
+        recorded, kernels = start.copy(), CompiledKernels(threads)
+        kernels.record(lambda kernels=kernels, recorded=recorded: train(kernels, *recorded))()
+        assert np.array_equal(recorded[0], expected[0]), threads
+    joins = not np.array_equal(recorded[1], expected[1])        # the gradient was not written
+    assert joins == (batch == 50)
 
 
 def test_after_an_error_amid_a_recording_operations_run_again(compiled):
