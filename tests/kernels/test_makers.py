@@ -112,3 +112,18 @@ def test_bind_takes_the_maker_where_there_is_one_and_the_reference_elsewhere():
     y = np.empty((1, 1, 1))
     plain.linear(np.ones((1, 1, 2)), np.ones((1, 2, 1)), np.ones((1, 1)), y)
     assert y.item() == 3.0
+
+
+def test_large_logits_neither_overflow_nor_lose_the_loss(maker):
+    logits = np.array([[[1e4, 0.0, -1e4], [0.0, 1e4, 1e4]]], np.float32)
+    targets, weights = np.eye(3, dtype=np.float32)[[1, 2]], np.full(2, 0.5, np.float32)
+    loss, glogits = np.zeros(1, np.float32), np.zeros_like(logits)
+    maker.cross_entropy(logits, targets, weights, loss, glogits)
+    np.testing.assert_allclose(loss, 0.5 * (1e4 + np.log(2.0)), rtol=1e-6)
+    np.testing.assert_allclose(glogits[0], [[0.5, -0.5, 0.0], [0.0, 0.25, -0.25]], atol=1e-6)
+
+
+def test_of_equal_logits_the_first_one_counts(maker):
+    logits, correct = np.ones((1, 3, 4), np.float32), np.zeros(1, np.float32)
+    bind(np, maker).count_correct(logits, np.array([0, 1, 3]), np.ones(3, np.float32), correct)
+    assert correct.tolist() == [1.0]
