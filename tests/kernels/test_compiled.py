@@ -235,7 +235,7 @@ def test_a_forked_process_makes_threads_of_its_own(compiled):
     assert (product(compiled, x, w) == 40).all()        # so that this process has threads
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
-    child = context.Process(target=_product_in_a_child, args=(x, w, queue))
+    child = context.Process(target=_product_in_a_child, args=(x, w, queue), daemon=True)
     child.start()
     assert (queue.get(timeout=60) == 40).all()
     child.join(60)

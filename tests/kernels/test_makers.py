@@ -125,5 +125,5 @@ def test_large_logits_neither_overflow_nor_lose_the_loss(maker):
 
 def test_of_equal_logits_the_first_one_counts(maker):
     logits, correct = np.ones((1, 3, 4), np.float32), np.zeros(1, np.float32)
-    bind(np, maker).count_correct(logits, np.array([0, 1, 3]), np.ones(3, np.float32), correct)
+    bind(np, maker).count_correct(logits, np.array([0, 1, 1]), np.ones(3, np.float32), correct)
     assert correct.tolist() == [1.0]
