@@ -103,5 +103,6 @@ def _compile(command: tuple[str, ...], text: str, dtype: str, path: Path) -> Non
             if done.returncode == 0:
                 made.replace(path)          # whole or not at all, whatever other processes do
                 return
-        words = " / ".join(line.strip() for line in done.stderr.splitlines() if "error" in line) or done.stderr
+        words = " / ".join(line.strip() for line in done.stderr.splitlines() if "error" in line)
+        words = words or done.stderr.strip() or f"it ended with status {done.returncode}"
         raise DeviceError(f"the C compiler {' '.join(command)} could not compile the kernels: {words[:300]}")

@@ -75,6 +75,7 @@ def test_a_cache_that_cannot_be_made_or_holds_rubbish_is_done_without(cache):
 
 @pytest.mark.parametrize(("cc", "words"), [
     (f"{sys.executable} -c raise(KeyError('error'))", "could not compile the kernels: KeyError: 'error'"),
+    ("false", "could not compile the kernels: it ended with status 1"),
     ("/no/such/compiler -v", "/no/such/compiler cannot be used"),
 ])
 def test_a_compiler_that_fails_is_named_with_its_words_and_auto_takes_numpy(cache, monkeypatch, cc, words):
