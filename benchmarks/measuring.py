@@ -37,6 +37,10 @@ class Results:
         text = f"{type(error).__name__}: {' '.join(str(error).split())}"
         self.failed.append({"section": case.section, "case": case.name, "contender": contender, "error": text[:300]})
 
+    def leave_out(self, contender, error):
+        """One that fails in every case, for the same reason."""
+        self.failed.append({"section": "all", "case": "all cases", "contender": contender, "error": str(error)[:300]})
+
     def skip(self, case, contender):
         self.skipped.append({"section": case.section, "case": case.name, "contender": contender,
                              "why": "the time budget was spent"})
@@ -47,7 +51,7 @@ def measure(case, makers, rounds, deadline, results):
 
     The first run compiles, the second records what comes again; the third tells how long a round takes, so that no
     contender is begun whose rounds would not be over by the deadline. Rounds that do not fit any more are left out, but
-    for the first.
+    for the first. Times are multiplied by a contender's `scale`, if it has one.
     """
     contenders, needed = {}, 0.0
     for name, make in makers.items():
@@ -69,7 +73,7 @@ def measure(case, makers, rounds, deadline, results):
             break
         for name in list(contenders)[::1 if k % 2 == 0 else -1]:        # to and fro
             try:
-                seconds[name].append(_seconds(contenders[name]))
+                seconds[name].append(_seconds(contenders[name]) * getattr(contenders[name], "scale", 1.0))
             except Exception as error:  # noqa: BLE001  likewise
                 results.fail(case, name, error)
                 del contenders[name]

@@ -4,6 +4,7 @@ Float32 without TF32; the data lie on the device, standardised; the penalty is w
 norm keeps running statistics; the losses of all steps are kept. One fused kernel updates the parameters.
 """
 
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 
@@ -13,13 +14,19 @@ from problem import CLASSES
 
 from fastmlp.cpu import blas_pools
 
+# Members of a population that are trained one by one and stand for all, for at least so many steps: a new order, which
+# each of them draws, must not weigh more than it does in an epoch.
+ONE_BY_ONE, STEPS_OF_ONE = 2, 100
+
 
 def makers(case, problem, device):
     """What makes the contenders of a case, by name; see `contenders.makers`."""
     made = partial(_make, case, problem, "cuda" if device == "gpu" else "cpu")
     if case.section == "populations":
-        return {"PyTorch vmap": partial(made, _Population, _CallByCall)} if device == "cpu" else {
-            "PyTorch vmap, CUDA graph": partial(made, _Population, _Recorded)}
+        return {"PyTorch vmap": partial(made, _Population, _CallByCall),
+                "PyTorch one by one": partial(made, _Some, partial(_OneByOne, _CallByCall))} if device == "cpu" else {
+            "PyTorch vmap, CUDA graph": partial(made, _Population, _Recorded),
+            "PyTorch one by one, CUDA graph": partial(made, _Some, partial(_OneByOne, _Recorded))}
     found = {"PyTorch eager": partial(made, _OneNetwork, _CallByCall),
              "PyTorch compiled": partial(made, _CompiledNetwork, _CallByCall),
              "products alone, PyTorch": partial(made, _Products, lambda products: products)}
@@ -76,7 +83,7 @@ class _Training:
 class _OneNetwork(_Training):
     """A `Sequential` of `Linear`, `BatchNorm1d` and `ReLU`. Like fastmlp it has no bias before batch norm."""
 
-    def __init__(self, case, problem, device):
+    def __init__(self, case, problem, device, member=0):
         import torch
 
         layers = []
@@ -86,7 +93,7 @@ class _OneNetwork(_Training):
         network = torch.nn.Sequential(*layers, torch.nn.Linear(problem.sizes(case)[-2], CLASSES))
         linear = [layer for layer in network if isinstance(layer, torch.nn.Linear)]
         with torch.no_grad():
-            for layer, w in zip(linear, problem.weights(case)[0], strict=True):
+            for layer, w in zip(linear, problem.weights(case)[member], strict=True):
                 layer.weight.copy_(torch.from_numpy(w.T))
                 if layer.bias is not None:
                     layer.bias.zero_()
@@ -156,6 +163,14 @@ class _Population(_Training):
         return losses
 
 
+def _Some(case, problem, device):       # noqa: N802  it stands beside _Population
+    """The first members of a population as networks of their own, and how much more work all have."""
+    few = replace(case, members=min(case.members, ONE_BY_ONE))
+    longer = problem.with_steps(max(problem.steps, STEPS_OF_ONE))
+    networks = [_OneNetwork(few, longer, device, member) for member in range(few.members)]
+    return networks, case.members / few.members * problem.steps / longer.steps
+
+
 class _CallByCall:
     """An epoch as PyTorch's tutorials write it."""
 
@@ -173,6 +188,17 @@ class _CallByCall:
             training.set_rate(rate)
             losses.append(training.step(rows))
         return torch.stack(losses).cpu().numpy().reshape(problem.steps, -1)         # waits until they are there
+
+
+class _OneByOne:
+    """A few networks trained one after the other, which stand for all: they take as long each."""
+
+    def __init__(self, runner, some):
+        trainings, self.scale = some
+        self.runs = [runner(training) for training in trainings]
+
+    def __call__(self):
+        return np.concatenate([run() for run in self.runs], axis=1)
 
 
 class _Recorded:

@@ -4,7 +4,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 # The colours of Okabe and Ito; a library's contenders share one and differ in marker and dash.
-COLOURS = {"fastmlp": "#D55E00", "plain": "#000000", "PyTorch": "#0072B2", "JAX": "#009E73", "products": "#8C8C8C"}
+COLOURS = {"fastmlp": "#D55E00", "plain": "#000000", "scikit-learn": "#CC79A7", "PyTorch": "#0072B2", "JAX": "#009E73",
+           "products": "#8C8C8C", "stacked": "#8C8C8C"}
 MARKERS, DASHES = "osD^v*", ("-", "--", ":", "-.")
 PANELS = {
     "networks": [("us_per_step", "µs a step")],
@@ -62,7 +63,7 @@ def _beside(axes, rows, key, label, looks):
     axes.set_ylim(len(cases) - 0.5, -0.5)
     axes.set_xscale("log")
     axes.set_xlabel(label)
-    _label_logarithms(axes.xaxis)
+    plain_logarithms(axes.xaxis)
     axes.grid(axis="x", which="both", color="#E4E4E4")
 
 
@@ -77,13 +78,10 @@ def _along(axes, rows, key, label, looks):
         axes.errorbar(x, y, yerr=None if simple else _spread(mine, key), label=contender, capsize=2, **look)
     axes.set_xscale("log")
     axes.set_yscale("log")
-    ticks = sorted({row["members"] if where == "members" else row["hidden"][0] for row in rows})
-    axes.xaxis.set_major_locator(FixedLocator(ticks))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(_plain))
+    ticks_at(axes.xaxis, sorted({row["members"] if where == "members" else row["hidden"][0] for row in rows}))
     axes.set_xlabel(where)
     axes.set_ylabel(label)
-    _label_logarithms(axes.yaxis)
+    plain_logarithms(axes.yaxis)
     axes.grid(which="both", color="#E4E4E4")
 
 
@@ -93,7 +91,14 @@ def _spread(rows, key):
             [row[key]["max"] - row[key]["median"] for row in rows]]
 
 
-def _label_logarithms(axis):
+def ticks_at(axis, values):
+    """Plain numbers at these values and nowhere else."""
+    axis.set_major_locator(FixedLocator(values))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(_plain))
+
+
+def plain_logarithms(axis):
     """Plain numbers at the powers of ten and, where there is room, at 2 and 5 times them."""
     from matplotlib.ticker import LogLocator
 

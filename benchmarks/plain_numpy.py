@@ -73,3 +73,34 @@ class ProductsOnly:
             self.matmul(self.values[k].T, self.slopes[k + 1], out=self.gradients[k])
             if k > 0:
                 self.matmul(self.slopes[k + 1], self.weights[k].T, out=self.slopes[k])
+
+
+class StackedProductsOnly:
+    """The same of a population: the first layers side by side in one (D, K*H) matrix, as all members read one batch,
+    the deeper ones batched."""
+
+    def __init__(self, sizes, batch, members):
+        rng = np.random.default_rng(0)
+
+        def normal(*shape):
+            return rng.standard_normal(shape, np.float32)
+
+        self.x, self.wide = normal(batch, sizes[0]), normal(sizes[0], members * sizes[1])
+        self.wide_gradient = np.zeros_like(self.wide)
+        self.deep = [normal(members, *shape) for shape in pairwise(sizes[1:])]
+        self.gradients = [np.zeros_like(w) for w in self.deep]
+        # Of the first layer's outputs a member's are columns, of the others a block.
+        self.flat, self.flat_slopes = (normal(batch, members * sizes[1]) for _ in range(2))
+        self.values, self.slopes = (
+            [flat.reshape(batch, members, sizes[1]).swapaxes(0, 1), *(normal(members, batch, n) for n in sizes[2:])]
+            for flat in (self.flat, self.flat_slopes))
+
+    def step(self):
+        """Forward, weight-gradient and input-gradient products of one batch."""
+        np.matmul(self.x, self.wide, out=self.flat)
+        for k, w in enumerate(self.deep):
+            np.matmul(self.values[k], w, out=self.values[k + 1])
+        for k in reversed(range(len(self.deep))):
+            np.matmul(self.values[k].swapaxes(1, 2), self.slopes[k + 1], out=self.gradients[k])
+            np.matmul(self.slopes[k + 1], self.deep[k].swapaxes(1, 2), out=self.slopes[k])
+        np.matmul(self.x.T, self.flat_slopes, out=self.wide_gradient)

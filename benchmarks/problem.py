@@ -1,7 +1,7 @@
 """What all contenders train: the cases of the epoch benchmark, and the one data set that they share."""
 
+import copy
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -24,6 +24,12 @@ class Case:
     hidden: tuple[int, ...]
     batch_norm: bool
     members: int = 1
+    steps: int | None = None        # of an epoch, where all would take too long
+
+
+def population(members, steps=None):
+    """So many networks of 50-50 with batch norm."""
+    return Case("populations", f"{members} member{'s' * (members > 1)}", (50, 50), True, members, steps)
 
 
 SECTIONS = {
@@ -31,8 +37,7 @@ SECTIONS = {
                  for name, hidden in (("50", (50,)), ("50-50", (50, 50)),
                                       ("9 layers", (50, 30, 20, 20, 10, 10, 10, 10)))
                  for batch_norm in (False, True)],
-    "populations": [Case("populations", f"{members} members"[:-1 if members == 1 else None], (50, 50), True, members)
-                    for members in (1, 8, 32, 128, 512)],
+    "populations": [population(members) for members in (1, 8, 32, 128, 512)],
     "widths": [Case("widths", f"{width}-{width} BN", (width, width), True)
                for width in (50, 128, 256, 512, 1024, 2048, 4096)],
 }
@@ -50,17 +55,31 @@ class Problem:
         self.n, self.inputs, self.batch, self.l2 = n, inputs, batch, l2
         self.data = rng.integers(0, 256, (n, inputs), np.uint8)
         self.labels = rng.integers(0, CLASSES, n)
-        self.steps = min(-(-n // batch), first_steps or n)
+        self.steps = min(self.whole, first_steps or n)
         self._lr, self._half_cycle = lr, half_cycle
         self._kept = {}
 
-    @cached_property
-    def standardizer(self):
-        return Standardizer.fit(self.data, "feature")
+    @property
+    def whole(self):
+        """The steps of a whole epoch."""
+        return -(-self.n // self.batch)
 
-    @cached_property
+    def with_steps(self, steps):
+        """The same data with so many steps of an epoch, if it has as many."""
+        result = copy.copy(self)        # what is kept stays common
+        result.steps = min(self.whole, steps)
+        return result
+
+    @property
+    def standardizer(self):
+        return self.kept("standardizer", lambda: Standardizer.fit(self.data, "feature"))
+
+    @property
     def standardised(self):
         """The data as float32, once for all who want them on the host. JAX shares arrays on 64-byte boundaries only."""
+        return self.kept("standardised", self._standardise)
+
+    def _standardise(self):
         memory = np.empty(4 * self.data.size + 64, np.uint8)
         start = -memory.ctypes.data % 64
         result = memory[start:start + 4 * self.data.size].view(np.float32).reshape(self.data.shape)
@@ -77,7 +96,8 @@ class Problem:
 
     def examples(self, backend):
         """The data for fastmlp, which keeps bytes."""
-        return self.kept(backend.name, lambda: Examples(self.data, self.labels, CLASSES, self.standardizer, backend))
+        return self.kept(backend.description,
+                         lambda: Examples(self.data, self.labels, CLASSES, self.standardizer, backend))
 
     def rate(self, step):
         """The learning rate of a step, or of an array of them."""

@@ -8,28 +8,44 @@ from fastmlp.files import write_atomically
 
 TITLES = {"networks": "Networks", "populations": "Populations of 50-50 with batch norm",
           "widths": "Widths: two hidden layers with batch norm"}
+ONE_BY_ONE = " One by one: two networks are trained, and their time is multiplied by half the members."
 
 
 def write(facts, folder, name, pictures=True):
-    """`name`.json and `name`.md, and with `pictures` `name`.png, in the folder."""
+    """A race's `name`.json and `name`.md, and with `pictures` `name`.png, in the folder."""
+    picture = (lambda path: draw(facts["rows"], path)) if pictures and facts["rows"] else None
+    store(facts, folder, name, [*about(facts), "", *sections(facts)], picture)
+
+
+def store(facts, folder, name, lines, picture=None):
+    """`name`.json with the facts, `name`.md with a title and these lines, and `name`.png, which `picture` draws."""
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / f"{name}.json", json.dumps(facts, indent=1) + "\n")
-    text = [f"# Throughput of an epoch, {facts['date']}", "", *about(facts), "", *sections(facts)]
-    if pictures and facts["rows"]:
-        draw(facts["rows"], folder / f"{name}.png")
+    text = [f"# {facts['title']}, {facts['date']}", "", *lines]
+    if picture:
+        picture(folder / f"{name}.png")
         text += ["", f"![The same as a picture]({name}.png)"]
     write_atomically(folder / f"{name}.md", "\n".join(text) + "\n")
 
 
 def about(facts):
     """What was measured, where, and whether the machine was free for it."""
+    steps = sorted({row["steps"] for row in facts["rows"]} or {facts["steps"]})
+    threads = "as many as it finds" if facts["threads"] is None else str(facts["threads"])
+    return [f"`{facts['command']}`", "",
+            f"{facts['n']:,} examples of {facts['inputs']} bytes, batch {facts['batch']}, "
+            f"{' to '.join(str(end) for end in dict.fromkeys((steps[0], steps[-1])))} steps a round; median and "
+            "spread of the rounds; ratio: time over that of the case's first contender. Threads of each on the CPU: "
+            f"{threads}.{ONE_BY_ONE * any('one by one' in row['contender'] for row in facts['rows'])}", "",
+            *where(facts)]
+
+
+def where(facts):
+    """The machine, the versions, and whether it was free for this."""
     machine, packages = facts["machine"], facts["machine"]["packages"]
-    versions = {"Python": machine["python"], "NumPy": packages["numpy"], "torch": facts["peers"]["torch"],
-                "JAX": facts["peers"]["jax"], "NVIDIA driver": facts["driver"]}
-    lines = [f"`{facts['command']}`", "",
-             f"{facts['n']:,} examples of {facts['inputs']} bytes, batch {facts['batch']}, {facts['steps']} steps a "
-             "round; median and spread of the rounds; ratio: time over that of the case's first contender.", "",
-             *(f"- {backend}" for backend in facts["backends"]),
+    versions = {"Python": machine["python"], "NumPy": packages["numpy"], "scikit-learn": packages["scikit-learn"],
+                "torch": facts["peers"]["torch"], "JAX": facts["peers"]["jax"], "NVIDIA driver": facts["driver"]}
+    lines = [*(f"- {backend}" for backend in facts["backends"]),
              "- " + ", ".join(f"{name} {version}" for name, version in versions.items()),
              f"- commit {machine['git_commit'] or 'unknown'}",
              f"- {facts['cores']} cores, load average {facts['load_before']:.2f} before, "

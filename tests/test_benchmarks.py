@@ -1,6 +1,7 @@
 """The benchmarks run, write what a reader needs, survive what fails, and compare trainings that are the same."""
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -8,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastmlp.errors import FastMLPError
+from fastmlp.backend import resolve
+from fastmlp.cpu import blas_pools
+from fastmlp.errors import DeviceError, FastMLPError
 from fastmlp.kernels import CONTRACT
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
@@ -18,7 +21,11 @@ import epoch
 import kernels
 import measuring
 import memory
+import peers_sklearn
 import peers_torch
+import population
+import race
+from plain_numpy import PlainNetwork, StackedProductsOnly
 from problem import Case, Problem
 
 TINY = ["--device", "cpu", "--n", "250", "--inputs", "12", "--rounds", "1", "--few-rounds"]
@@ -43,15 +50,18 @@ def test_every_section_writes_numbers_a_table_and_a_picture(run_epoch, tmp_path)
     assert {(row["section"], row["case"]) for row in facts["rows"]} == {
         ("networks", "50-50"), ("networks", "50-50 BN"), ("populations", "1 member"), ("populations", "8 members"),
         ("widths", "50-50 BN"), ("widths", "128-128 BN")}
-    assert {"fastmlp NumPy", "plain NumPy", "products alone, NumPy"} == {row["contender"] for row in facts["rows"]}
+    ours, floor = {"fastmlp", "fastmlp, NumPy's kernels"}, {"products alone, NumPy"}
+    for section, there in (("networks", {*ours, *floor, "plain NumPy"}), ("widths", {*ours, *floor}),
+                           ("populations", {*ours, "stacked products alone, NumPy"})):
+        assert {row["contender"] for row in facts["rows"] if row["section"] == section} == there
     assert (facts["steps"], facts["failed"], facts["skipped"]) == (3, [], [])
     assert {"date", "backends", "driver", "peers", "load_before", "load_after", "busy", "machine"} <= facts.keys()
     for row in facts["rows"]:
         assert len(row["seconds"]) == row["rounds"] == 1
         assert row["us_per_step"]["median"] == pytest.approx(row["seconds"][0] / 3 * 1e6)
         assert row["us_per_member_step"]["median"] == row["us_per_step"]["median"] / row["members"]
-        assert row["compared_with"] == "fastmlp NumPy"
-        assert (row["ratio"] == 1.0) == (row["contender"] == "fastmlp NumPy")
+        assert row["compared_with"] == "fastmlp"
+        assert (row["ratio"] == 1.0) == (row["contender"] == "fastmlp")
         assert row["gflops"] > 0
         assert f"| {row['case']} " in text
     assert "load average" in text
@@ -67,7 +77,7 @@ def test_a_contender_that_fails_is_reported_and_the_others_go_on(run_epoch, monk
         runs = iter([None, None])       # the two runs before the rounds
         return lambda: next(runs)
 
-    monkeypatch.setattr(epoch, "makers", lambda *_: {"broken": broken, "later": fails_later, "fine": lambda: int})
+    monkeypatch.setattr(race, "makers", lambda *_: {"broken": broken, "later": fails_later, "fine": lambda: int})
     facts, text = run_epoch("--only", "50-50 BN")
     assert [row["contender"] for row in facts["rows"]] == ["fine"]
     assert [(entry["contender"], entry["error"]) for entry in facts["failed"]] == [
@@ -81,7 +91,7 @@ def test_what_a_spent_budget_leaves_out_is_listed(run_epoch):
     assert facts["rows"] == []
     assert {(entry["case"], entry["contender"]) for entry in facts["skipped"]} == {
         (case, contender) for case in ("50-50", "50-50 BN")
-        for contender in ("fastmlp NumPy", "plain NumPy", "products alone, NumPy")}
+        for contender in ("fastmlp", "fastmlp, NumPy's kernels", "plain NumPy", "products alone, NumPy")}
     assert "## Skipped" in text
 
 
@@ -98,6 +108,49 @@ def test_contenders_take_turns_after_three_runs_each():
     makers = {name: lambda name=name: lambda: calls.append(name) for name in "ab"}
     measuring.measure(Case("networks", "case", (2,), False), makers, 3, float("inf"), results)
     assert "".join(calls) == "aaabbb" + "ab" + "ba" + "ab"
+
+
+def test_a_few_members_stand_for_all():
+    def run():
+        time.sleep(0.01)
+
+    run.scale = 100.0
+    seconds = measuring.measure(Case("populations", "case", (2,), True, 200), {"few": lambda: run}, 1, float("inf"),
+                                measuring.Results())
+    assert 1.0 <= seconds["few"][0] < 10.0
+
+
+def test_without_a_compiler_numpys_kernels_come_first(run_epoch, monkeypatch):
+    def without(device, kernels="auto", **rest):
+        if kernels == "compiled":
+            raise DeviceError("no C compiler was found")
+        return resolve(device, kernels=kernels, **rest)
+
+    monkeypatch.setattr(race, "resolve", without)
+    facts, text = run_epoch("--only", "50-50 BN")
+    assert facts["rows"][0]["contender"] == facts["rows"][-1]["compared_with"] == "fastmlp, NumPy's kernels"
+    assert "- fastmlp: no C compiler was found (all cases)" in text
+
+
+def test_all_are_given_the_same_threads(run_epoch, monkeypatch):
+    monkeypatch.setenv("PJRT_NPROC", "7")       # so that it is put back
+    seen = []
+    monkeypatch.setattr(race, "makers", lambda *_: {"fine": lambda: lambda: seen.append(
+        (max(pool["num_threads"] for pool in blas_pools()), os.environ["PJRT_NPROC"]))})
+    facts, text = run_epoch("--only", "50-50 BN", "--threads", "1")
+    assert set(seen) == {(1, "1")}
+    assert "1 thread" in facts["backends"][0]
+    assert "Threads of each on the CPU: 1." in text
+
+
+def test_populations_have_fewer_steps_the_more_members(tmp_path, monkeypatch):
+    monkeypatch.setattr(population, "MEMBER_STEPS", 3)
+    monkeypatch.setattr(population, "FEWEST_STEPS", 1)
+    population.main([*TINY, "--members", "4", "1", "2", "--out", str(tmp_path)])
+    facts = json.loads((tmp_path / "population.json").read_text(encoding="utf-8"))
+    assert [row["steps"] for row in facts["rows"] if row["contender"] == "fastmlp"] == [3, 1, 1]
+    assert "1 to 3 steps a round" in (tmp_path / "population.md").read_text(encoding="utf-8")
+    assert (tmp_path / "population.png").exists()
 
 
 def test_few_rounds_need_a_flag(capsys):
@@ -123,12 +176,49 @@ def full_batches():
 def test_peers_train_what_fastmlp_trains(cpu, case, library):
     pytest.importorskip(library)
     problem = full_batches()
-    found = contenders.makers(case, problem, [cpu], peers=True)
+    found = contenders.makers(case, problem, {contenders.COMPILED: cpu}, peers=True)
     name = {"torch": ("PyTorch eager", "PyTorch vmap"), "jax": ("JAX scan", "JAX vmap of the scan")}[library]
-    expected = losses(found["fastmlp NumPy"])
+    expected = losses(found["fastmlp"])
     assert expected.shape == (6, 1, case.members)
     assert np.ptp(expected) > 0.3
     np.testing.assert_allclose(losses(found[name[case.section == "populations"]]), expected, rtol=2e-4)
+
+
+def test_pytorchs_networks_one_by_one_are_the_first_members(cpu):
+    pytest.importorskip("torch")
+    problem = full_batches()
+    case = Case("populations", "population", (9, 7), True, 5)
+    made = contenders.makers(case, problem, {contenders.COMPILED: cpu}, peers=True)
+    few = made["PyTorch one by one"]()
+    assert few.scale == 2.5
+    expected = losses(made["fastmlp"])[:, :, :2]
+    np.testing.assert_allclose(np.array([few() for _ in range(6)]), expected, rtol=2e-4)
+
+
+def test_scikit_learn_trains_what_plain_numpy_trains():
+    case, problem = Case("networks", "case", (9, 7), False), Problem(100, 12, l2=0.05, lr=(0.1, 0.1))
+    theirs, plain = peers_sklearn.make(case, problem), PlainNetwork(problem.weights(case)[0], False)
+    for _ in range(6):
+        theirs()
+        plain.step(problem.standardised, np.eye(10, dtype=np.float32)[problem.labels], 0.1, problem.l2)
+    assert theirs.model.coefs_[0].dtype == np.float32
+    for ours, w in zip(plain.weights, theirs.model.coefs_, strict=True):
+        np.testing.assert_allclose(w, ours, atol=2e-5)
+
+
+@pytest.mark.parametrize("members", [1, 3])
+def test_the_stacked_products_are_those_of_each_member(members):
+    products = StackedProductsOnly((6, 4, 3, 2), 5, members)
+    products.step()
+    for k, (x, g, gradient) in enumerate(zip(products.values, products.slopes[1:], products.gradients, strict=False)):
+        np.testing.assert_allclose(gradient, x.swapaxes(1, 2) @ g, rtol=1e-4, err_msg=f"layer {k}")
+        np.testing.assert_allclose(products.values[k + 1], x @ products.deep[k], rtol=1e-4)
+    for member in range(members):
+        columns = slice(4 * member, 4 * member + 4)
+        first = products.x @ products.wide[:, columns]
+        np.testing.assert_allclose(products.values[0][member], first, rtol=1e-4)
+        np.testing.assert_allclose(products.wide_gradient[:, columns], products.x.T @ products.slopes[0][member],
+                                   rtol=1e-4)
 
 
 @pytest.mark.parametrize("section", ["networks", "populations"])

@@ -10,7 +10,8 @@ from __future__ import annotations
 from statistics import median
 
 FIRST_TRIALS = 3        # of each number; the first may be slow for other reasons
-REVISIT = 64            # runs between two trials of the others
+FIRST_REVISIT = 8       # runs until the others are tried again; then twice as many each time ...
+REVISIT = 64            # ... up to so many
 REMEMBERED = 5          # latest times of each number
 
 
@@ -37,21 +38,24 @@ class ThreadChoice:
     def __init__(self, most: int, fixed: int | None = None) -> None:
         powers = [1 << k for k in range(most.bit_length()) if 1 << k < most]
         self._times: dict[int, list[float]] = {number: [] for number in ([fixed] if fixed else [*powers, most])}
-        self._runs = 0
+        self._waiting = [number for number in self._times for _ in range(FIRST_TRIALS)]     # to be tried next
+        self._pause = FIRST_REVISIT
+        self._until = self._pause
         self.best = fixed or most
 
     def propose(self) -> int:
         """The number of threads for the next run."""
-        if len(self._times) == 1:
-            return self.best
-        round_of_trials = self._runs % REVISIT
-        trials = FIRST_TRIALS if self._runs < REVISIT else 1
-        numbers = list(self._times)
-        return numbers[round_of_trials // trials] if round_of_trials < trials * len(numbers) else self.best
+        return self._waiting[0] if self._waiting else self.best
 
     def took(self, threads: int, seconds: float) -> None:
         """Note how long a run with so many threads took."""
-        self._runs += 1
         self._times[threads] = [*self._times[threads], seconds][-REMEMBERED:]
+        if self._waiting:
+            self._waiting.pop(0)
+        else:
+            self._until -= 1
         if all(self._times.values()):
             self.best = min(self._times, key=lambda number: median(self._times[number]))
+        if self._until == 0:
+            self._pause = min(REVISIT, 2 * self._pause)
+            self._until, self._waiting = self._pause, [number for number in self._times if number != self.best]
