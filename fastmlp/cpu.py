@@ -64,10 +64,21 @@ def blas_threads(limit: int | None) -> Iterator[None]:
 @functools.cache
 def cpu_model() -> str:
     """The processor's name, as "AMD EPYC 9B45", or its architecture where the system does not tell."""
+    return _cpu_fact("model name") or platform.processor() or platform.machine() or "unknown processor"
+
+
+@functools.cache
+def cpu_flags() -> str:
+    """The processor's abilities, in the words of the system; empty where it does not tell."""
+    return _cpu_fact("flags") or _cpu_fact("Features")
+
+
+def _cpu_fact(name: str) -> str:
+    """What Linux says of the first core; empty elsewhere."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
+            if line.partition(":")[0].strip() == name:
                 return line.partition(":")[2].strip()
     except OSError:
         pass  # not Linux
-    return platform.processor() or platform.machine() or "unknown processor"
+    return ""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import operator
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -236,6 +237,7 @@ def fit_population(data: Any, y: Any = None, *, X_val: Any = None, y_val: Any = 
     >>> population.chosen, population.summary()["n"], population.ensemble_accuracy > 0.8
     (0, [3, 3], True)
     """
+    members, folds, sweep = _checked(members, folds, sweep)
     dataset = from_arrays(data, y, (X_val, y_val), (X_test, y_test))
     base = TrainOptions(**from_python(TrainOptions, options, [*OWN_OPTIONS, "standardize"]))
     base = base.resolved(smallest_part(dataset, folds))
@@ -256,6 +258,23 @@ def fit_population(data: Any, y: Any = None, *, X_val: Any = None, y_val: Any = 
     else:
         population.measure_test()
     return population
+
+
+def _checked(members: Any, folds: Any, sweep: Any) -> tuple[Any, int | None, Mapping[str, Sequence[Any]] | None]:
+    """What says who the members are, or a sentence on what is wrong with it."""
+    whole = not isinstance(members, bool) and hasattr(members, "__index__")
+    if not (whole or (isinstance(members, Sequence) and all(isinstance(one, Mapping) for one in members) and members)):
+        raise ConfigError(f"members = {members!r} must be a whole number from 1 on, or a list of dicts, one a member")
+    if folds is not None and (isinstance(folds, bool) or not hasattr(folds, "__index__") or folds < 2):
+        raise ConfigError(f"folds = {folds!r} must be a whole number from 2 on")
+    if sweep is not None and not isinstance(sweep, Mapping):
+        raise ConfigError(f"sweep = {sweep!r} must be a dict from names to lists of values")
+    for name, values in (sweep or {}).items():
+        listed = list(values) if isinstance(values, Iterable) and not isinstance(values, str) else []
+        if not listed or any(value in listed[:k] for k, value in enumerate(listed)):
+            raise ConfigError(f"sweep of {name}: {values!r} must be a list of different values, at least one")
+    return (operator.index(members) if whole else members, None if folds is None else operator.index(folds),
+            {name: list(values) for name, values in sweep.items()} if sweep else None)
 
 
 def train_population(members: Sequence[Member], settings: list[dict[str, Any]], data: Dataset, backend: Backend, *,

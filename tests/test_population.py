@@ -241,7 +241,7 @@ def test_the_history_is_long_and_the_table_wide(arrays):
 # ------------------------------------------------------------------------------------------------ refusals
 
 @pytest.mark.parametrize(("options", "words"), [
-    ({"members": 0}, "0 members"), ({"members": []}, "no members"), ({"members": 20_000}, "20000 members"),
+    ({"members": 0}, "0 members"), ({"members": []}, "must be a whole number"), ({"members": 20_000}, "20000 members"),
     ({"members": [{"momentum": 0.5}]}, "momentum is no option here"),
     ({"members": [{"seed": 0}], "sweep": {"l2": [1.0]}}, "sweep belongs to a number"),
     ({"order": "random"}, "'random'.*shared, own"), ({"folds": 1}, "1 folds"), ({"folds": 999}, "999 folds"),
@@ -305,3 +305,20 @@ def test_folds_of_a_validation_part_on_disk_are_refused(files, monkeypatch):
     with pytest.raises(ConfigError, match="load it with validation=0"):
         fit_population(load_dataset(files[0], target=str(files[1])), members=2, folds=2, hidden=(8,), batch_size=20,
                        device="cpu")
+
+
+@pytest.mark.parametrize(("wrong", "words"), [
+    ({"members": True}, "members = True must be"), ({"members": 2.0}, "members = 2.0 must be"),
+    ({"members": "ab"}, "members = 'ab' must be"), ({"members": {"l2": 0.1}}, "members = {'l2': 0.1} must be"),
+    ({"members": []}, r"members = \[\] must be"), ({"folds": 0}, "folds = 0 must be"),
+    ({"folds": 2.5}, "folds = 2.5 must be"), ({"sweep": [("l2", [0.1])]}, "must be a dict"),
+    ({"sweep": {"l2": 0.1}}, "sweep of l2: 0.1 must be"), ({"sweep": {"init": "he"}}, "sweep of init: 'he' must be"),
+    ({"sweep": {"l2": []}}, r"sweep of l2: \[\] must be"), ({"sweep": {"l2": [0.1, 0.1]}}, "different values"),
+])
+def test_members_folds_and_sweeps_that_cannot_be_are_named(arrays, wrong, words):
+    with pytest.raises(ConfigError, match=words):
+        fit(arrays, **{"members": 2, **wrong})
+
+
+def test_numbers_of_numpy_are_numbers(arrays):
+    assert len(fit(arrays, members=np.int64(2)).outcomes) == 2

@@ -92,12 +92,16 @@ def read_header(file: IO[bytes], where: str) -> Header:
     return header
 
 
+LARGEST = 1 << 59       # numbers in an array: beyond, NumPy cannot count the bytes
+
+
 def check_size(header: Header, n_bytes: int, where: str) -> None:
     """Refuse arrays of Python objects, and those that are not as large as they claim."""
     shape, _, dtype = header
     if dtype.hasobject:
         raise DataError(f"{where} holds Python objects, which for safety are not read; save numbers or text")
-    if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != n_bytes:
+    whole = all(type(n) is int and n >= 0 for n in shape) and math.prod(max(n, 1) for n in shape) < LARGEST
+    if not whole or math.prod(shape) * dtype.itemsize != n_bytes:
         raise DataError(f"{where} claims the shape {shape} of {dtype} but has {n_bytes} bytes")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections.abc import Callable
@@ -35,15 +36,21 @@ class OpenFile:
         """Read a C-contiguous array's content from its place in the file."""
         view = memoryview(out.reshape(-1).view(np.uint8).data)
         try:
-            with self._lock:
-                self._file.seek(offset)
-                while view:
-                    n_read = self._file.readinto(view)      # type: ignore[attr-defined]  # binary files have it
-                    if not n_read:
-                        raise DataError(f"{self._name} has become shorter since it was opened: start again")
-                    view = view[n_read:]
+            while view:
+                n_read = self._read(view, offset)
+                if not n_read:
+                    raise DataError(f"{self._name} has become shorter since it was opened: start again")
+                view, offset = view[n_read:], offset + n_read
         except OSError as error:
             raise DataError(f"{self._name} cannot be read: {error.strerror}") from error
+
+    def _read(self, view: memoryview, offset: int) -> int:
+        """Fill the view or its beginning; the number of bytes. A forked process has the same position in the file."""
+        if hasattr(os, "preadv"):
+            return os.preadv(self._file.fileno(), [view], offset)
+        with self._lock:                # Windows, which does not fork
+            self._file.seek(offset)
+            return int(self._file.readinto(view))       # type: ignore[attr-defined]  # binary files have it
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,7 @@ import tempfile
 from importlib.resources import files
 from pathlib import Path
 
-from fastmlp.cpu import cpu_model
+from fastmlp.cpu import cpu_flags, cpu_model
 from fastmlp.errors import DeviceError
 
 SOURCES = ("common.h", "pool.c", "activations.h", "batch.c", "matmul.c", "layers.c", "losses.c", "update.c")
@@ -34,7 +34,7 @@ LONGEST_COMPILATION = 120       # seconds
 
 def compiler() -> tuple[str, ...] | None:
     """The command of a C compiler: $CC, or the first of cc, gcc and clang, or the package ziglang; None without any."""
-    if os.environ.get("CC"):
+    if os.environ.get("CC", "").strip():
         return tuple(os.environ["CC"].split())
     for name in ("cc", "gcc", "clang"):
         path = shutil.which(name)
@@ -61,17 +61,24 @@ def load(dtype: str) -> ctypes.CDLL:
     if command is None:
         raise DeviceError("no C compiler was found (cc, gcc, clang; or pip install 'fastmlp[fast]')")
     text = source()
-    facts = [text, *command, *FLAGS, *DEFINES[dtype], platform.platform(), cpu_model()]
+    facts = [text, *command, _identity(command[0]), *FLAGS, *DEFINES[dtype],
+             platform.platform(), cpu_model(), cpu_flags()]
     name = f"{dtype}-{hashlib.sha256(chr(0).join(facts).encode()).hexdigest()[:20]}.so"
     try:
         return _load_from(cache_folder(), name, command, text, dtype)
-    except OSError:                 # not writable, not ours alone, or no place that programs may be loaded from
+    except (OSError, RuntimeError):     # no home, not writable, not ours alone, or nothing may be loaded from there
         try:
             with tempfile.TemporaryDirectory(prefix="fastmlp-") as folder:
                 return _load_from(Path(folder), name, command, text, dtype)
         except OSError as error:
-            raise DeviceError(f"the compiled kernels can be loaded neither from {cache_folder()} nor from the folder "
+            raise DeviceError(f"the compiled kernels can be loaded neither from the user's cache folder nor from that "
                               f"for temporary files ({error})") from error
+
+
+def _identity(program: str) -> str:
+    """The file behind a command and when it was made: another one after an update."""
+    path = Path(shutil.which(program) or program).resolve()
+    return f"{path} {path.stat().st_mtime_ns}" if path.exists() else program
 
 
 def cache_folder() -> Path:

@@ -75,9 +75,10 @@ class CompiledKernels:
     def _scratch(self, like: Array, times: int = 1) -> Array:
         """A flat array for what one operation leaves for the next, as large as so many of this one."""
         key, size = like.dtype.name, like.size * times
-        if key not in self._parts or self._parts[key].size < size:
-            self._parts[key] = np.empty(size, like.dtype)
-        return self._parts[key]
+        scratch = self._parts.get(key)
+        if scratch is None or scratch.size < size:
+            scratch = self._parts[key] = np.empty(size, like.dtype)
+        return scratch
 
     def linear(self, x: Array, w: Array, b: Array | None, y: Array) -> None:
         self._matmul(x, w, y)

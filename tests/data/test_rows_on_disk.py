@@ -1,5 +1,6 @@
 """Rows in a file: they read like an array, in few long pieces, without taking memory for more than one of them."""
 
+import os
 import tracemalloc
 import warnings
 
@@ -105,3 +106,26 @@ def test_the_file_is_closed_when_nobody_reads_it_any_more(put):
         assert not file.closed
         del part
         assert file.closed
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_forked_processes_read_the_same_open_file_without_disturbing_each_other(tmp_path):
+    expected = np.arange(4000, dtype=np.uint8).reshape(400, 10)
+    path = tmp_path / "rows"
+    path.write_bytes(expected.tobytes())
+    rows = RowsOnDisk(OpenFile(path.open("rb", buffering=0), "rows"), 0, np.dtype(np.uint8), 10, np.arange(400),
+                      np.dtype(np.uint8), 1 << 20)
+
+    def wrong():
+        numbers = np.random.default_rng(os.getpid()).integers(400, size=(300, 7))
+        return sum(not np.array_equal(rows[some], expected[some]) for some in numbers)
+
+    children = []
+    for _ in range(2):
+        child = os.fork()
+        if child == 0:
+            os._exit(min(wrong(), 100))
+        children.append(child)
+    assert wrong() == 0
+    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0, 0]

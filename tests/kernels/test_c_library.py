@@ -104,3 +104,27 @@ def test_the_sources_compile_without_a_warning(tmp_path):
     done = subprocess.run([*command, "-", "-o", str(tmp_path / "out.so"), "-lm"],
                           input=c_library.source(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_without_a_home_the_folder_for_temporary_files_does(cache, monkeypatch):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(c_library.Path, "home", no_home)
+    assert loaded() == 42
+
+
+def test_another_processor_or_compiler_has_a_library_of_its_own(cache, monkeypatch):
+    loaded()
+    monkeypatch.setattr(c_library, "cpu_flags", lambda: "other abilities")
+    loaded()
+    monkeypatch.setattr(c_library, "_identity", lambda program: "an update")
+    loaded()
+    assert len(list(cache.iterdir())) == 3
+
+
+def test_an_empty_cc_is_none(monkeypatch):
+    expected = c_library.compiler()
+    monkeypatch.setenv("CC", "  ")
+    assert c_library.compiler() == expected

@@ -235,9 +235,19 @@ def test_a_forked_process_makes_threads_of_its_own(compiled):
     assert (product(compiled, x, w) == 40).all()        # so that this process has threads
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
+    stop, single = threading.Event(), CompiledKernels(1)
+
+    def compute():      # so that the process is forked amid a call
+        while not stop.is_set():
+            product(single, x, w)
+
+    other = threading.Thread(target=compute)
+    other.start()
     child = context.Process(target=_product_in_a_child, args=(x, w, queue), daemon=True)
     child.start()
+    stop.set()
     assert (queue.get(timeout=60) == 40).all()
+    other.join(60)
     child.join(60)
     assert child.exitcode == 0
     assert (product(compiled, x, w) == 40).all()

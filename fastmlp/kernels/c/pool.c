@@ -73,9 +73,10 @@ static void forget_threads(void) {
     pthread_cond_init(&wake, NULL);
 }
 
+// When the library is loaded: also a process of one thread may be forked while it computes.
+static __attribute__((constructor)) void prepare_for_forks(void) { pthread_atfork(NULL, NULL, forget_threads); }
+
 static void make_threads(int64_t wanted) {
-    static int prepared;
-    if (!prepared++) pthread_atfork(NULL, NULL, forget_threads);
     pthread_attr_t detached;
     pthread_attr_init(&detached);
     pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
