@@ -7,12 +7,10 @@ is the measurement: each number has its turn, then the fastest is used, and now 
 
 from __future__ import annotations
 
-from statistics import median
-
 FIRST_TRIALS = 3        # of each number; the first may be slow for other reasons
 FIRST_REVISIT = 8       # runs until the others are tried again; then twice as many each time ...
 REVISIT = 64            # ... up to so many
-REMEMBERED = 5          # latest times of each number
+REMEMBERED = 5          # latest times of each number; the shortest counts, the others were disturbed
 
 
 class ThreadChoice:
@@ -55,7 +53,7 @@ class ThreadChoice:
         else:
             self._until -= 1
         if all(self._times.values()):
-            self.best = min(self._times, key=lambda number: median(self._times[number]))
+            self.best = min(self._times, key=lambda number: min(self._times[number]))
         if self._until == 0:
             self._pause = min(REVISIT, 2 * self._pause)
             self._until, self._waiting = self._pause, [number for number in self._times if number != self.best]
