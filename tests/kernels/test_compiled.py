@@ -9,7 +9,7 @@ from operations import SIZES, cases, chain_cases
 from tolerances import KERNEL, assert_close
 
 from fastmlp.errors import DeviceError
-from fastmlp.kernels import bind, numpy_inplace, reference
+from fastmlp.kernels import bind, c_calls, c_library, numpy_inplace, reference
 from fastmlp.kernels.compiled import CompiledKernels
 from fastmlp.layout import Layout, NetworkSpec
 
@@ -123,6 +123,10 @@ def test_in_a_recording_a_first_layer_learns_as_it_does_call_by_call(members, ba
         assert np.array_equal(recorded[0], expected[0]), threads
     joins = not np.array_equal(recorded[1], expected[1])        # the gradient was not written
     assert joins == (batch == 50)
+
+
+def test_what_is_joined_is_as_deep_as_the_product_takes_at_once():
+    assert f"#define K_BLOCK {c_calls.LONGEST_JOINED} " in c_library.source()
 
 
 def test_after_an_error_amid_a_recording_operations_run_again(compiled):
