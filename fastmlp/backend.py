@@ -27,7 +27,7 @@ __all__ = [
 
 RECORDED_STEPS = 32         # one launch of a graph costs some ten microseconds, a step about as much
 RECORDED_WORK = 5e9         # multiplications recorded together on a CPU: some 50 ms, in which nobody can interrupt
-CACHED_CHUNK = 4 << 20      # bytes: enough rows for the product, few enough for the cache
+CACHED_CHUNK = 16 << 20     # bytes; measured on 45,000 images: 0.43 s with 4 MiB, 0.23 with 8, 0.20 with 16
 DEVICE_CHUNK = 256 << 20    # enough rows that launches do not count
 UPLOAD_BYTES = 64 << 20     # at a time
 KERNELS = ("auto", "compiled", "numpy")
