@@ -128,16 +128,9 @@ def plot_weights(
     >>> target.exists()
     True
     """
-    inputs, units = w.shape
-    if inputs != math.prod(image_shape) or image_shape[0] not in (1, 3):
-        raise DataError(f"weights of {inputs} inputs cannot be drawn as images (channels, height, width) {image_shape}")
-    if not np.isfinite(w).all():
-        raise DataError("weights that are NaN or infinite cannot be drawn as images")
-    shown = min(units, _MOST_IMAGES)
-    images = np.moveaxis(w[:, :shown].T.reshape(shown, *image_shape).astype(np.float64), 1, -1)
-    lowest = images.min(axis=(1, 2, 3), keepdims=True)
-    span = images.max(axis=(1, 2, 3), keepdims=True) - lowest
-    images = (images - lowest) / np.where(span > 0, span, 1)
+    units = w.shape[1]
+    images = weight_images(w, image_shape)[:_MOST_IMAGES]
+    shown = len(images)
 
     figure = make_figure()
     columns = min(shown, math.ceil(math.sqrt(shown * 4 / 3)))  # as wide as the figure is
@@ -153,6 +146,42 @@ def plot_weights(
     some = "" if shown == units else f", {shown} of {units}"
     figure.suptitle(f"Weights of the first layer's units, each scaled to 0..1{some}")
     save_figure(figure, path)
+
+
+def weight_images(w: npt.NDArray[Any], image_shape: tuple[int, int, int]) -> npt.NDArray[np.float64]:
+    """The weights of each unit as an image, scaled by itself so that its smallest weight is 0 and its largest 1.
+
+    Parameters
+    ----------
+    w : ndarray (D, H)
+        One column a unit.
+    image_shape : (channels, height, width)
+        How the D inputs are laid out.
+
+    Returns
+    -------
+    ndarray (H, height, width, channels), float64
+
+    Raises
+    ------
+    DataError
+        The weights do not fit the images, hold values that are not finite, or the images have neither 1 nor 3 channels.
+
+    Examples
+    --------
+    >>> weight_images(np.array([[1.0], [2.0], [3.0], [2.0]]), (1, 2, 2))[0, :, :, 0].tolist()
+    [[0.0, 0.5], [1.0, 0.5]]
+    """
+    inputs, units = w.shape
+    if inputs != math.prod(image_shape) or image_shape[0] not in (1, 3):
+        raise DataError(f"weights of {inputs} inputs cannot be drawn as images (channels, height, width) {image_shape}")
+    if not np.isfinite(w).all():
+        raise DataError("weights that are NaN or infinite cannot be drawn as images")
+    images = np.moveaxis(w.T.reshape(units, *image_shape).astype(np.float64), 1, -1)
+    lowest = images.min(axis=(1, 2, 3), keepdims=True)
+    span = images.max(axis=(1, 2, 3), keepdims=True) - lowest
+    scaled: npt.NDArray[np.float64] = (images - lowest) / np.where(span > 0, span, 1)
+    return scaled
 
 
 def plot_gradient_errors(errors: Mapping[str, npt.ArrayLike], path: str | Path, title: str) -> None:
@@ -186,9 +215,15 @@ def plot_gradient_errors(errors: Mapping[str, npt.ArrayLike], path: str | Path, 
     >>> target.exists()
     True
     """
+    figure = make_figure()
+    draw_gradient_errors(figure, errors).set_title(plain_text(title), parse_math=False)
+    save_figure(figure, path)
+
+
+def draw_gradient_errors(figure: Any, errors: Mapping[str, npt.ArrayLike]) -> Any:
+    """Fill a figure with boxes of relative errors, as `plot_gradient_errors` says; returns the axes."""
     from matplotlib.patches import Patch
 
-    figure = make_figure()
     axes = figure.subplots()
     labels, boxes, colours = [], [], []
     for label, values in errors.items():
@@ -213,8 +248,7 @@ def plot_gradient_errors(errors: Mapping[str, npt.ArrayLike], path: str | Path, 
     axes.set_ylim(_LOWEST_ERROR / 3, max([_GRADIENT_BAR, *(box.max() for box in boxes if box.size)]) * 10)
     axes.set_ylabel(f"relative error (zeros drawn at {_LOWEST_ERROR:.0e})")
     axes.grid(axis="y", alpha=0.3)
-    axes.set_title(plain_text(title), parse_math=False)
-    save_figure(figure, path)
+    return axes
 
 
 def plain_text(text: str) -> str:

@@ -88,14 +88,14 @@ def _draw_parts(panels: Sequence[Any], history: Mapping[str, Sequence[float]]) -
     for axes, quantity in zip(panels, ("loss", "cost", "accuracy"), strict=False):
         for part, word, colour, dash in (("train", "training", COLOURS[0], "-"),
                                          ("val", "validation", COLOURS[1], "--")):
-            _draw(axes, _curve(history, members, f"{part}_{quantity}"), colour, word, dash)
+            draw_curve(axes, mean_curve(history, members, f"{part}_{quantity}"), colour, word, dash)
 
 
 def _draw_settings(panels: Sequence[Any], history: Mapping[str, Sequence[float]], settings: Sequence[int],
                    names: Sequence[str]) -> None:
     """Of several settings losses and validation accuracy; those without a colour first and below."""
     groups = {k: [member for member, own in enumerate(settings) if own == k] for k in range(len(names))}
-    ends = {k: [_curve(history, [member], "val_accuracy")[1][-1:] for member in members]
+    ends = {k: [mean_curve(history, [member], "val_accuracy")[1][-1:] for member in members]
             for k, members in groups.items()}
     final = {k: np.concatenate(values) for k, values in ends.items()}                   # (members,) accuracies
     ranked = sorted(groups, key=lambda k: -final[k].mean() if len(final[k]) else 1.0)
@@ -107,8 +107,8 @@ def _draw_settings(panels: Sequence[Any], history: Mapping[str, Sequence[float]]
         dash = DASHES[shown.index(k) % len(DASHES)] if has_colour else "-"
         label = names[k] if has_colour else ("other settings" if k == others[0] else None)
         for axes, quantity in zip(panels, ("train_loss", "val_loss", "val_accuracy"), strict=False):
-            _draw(axes, _curve(history, groups[k], quantity), colour, label, dash, marker="",
-                  opacity=0.12 if has_colour else 0.0)
+            draw_curve(axes, mean_curve(history, groups[k], quantity), colour, label, dash, marker="",
+                       opacity=0.12 if has_colour else 0.0)
     rows = sorted(ranked[:_MOST_ROWS])
     for row, k in enumerate(rows):
         colour = COLOURS[shown.index(k)] if k in shown else _GREY
@@ -121,7 +121,7 @@ def _draw_settings(panels: Sequence[Any], history: Mapping[str, Sequence[float]]
         f"; the best {len(rows)} of {len(names)} settings" if len(rows) < len(names) else ""))
 
 
-def _curve(history: Mapping[str, Sequence[float]], members: Sequence[float], name: str) -> Curve:
+def mean_curve(history: Mapping[str, Sequence[float]], members: Sequence[float], name: str) -> Curve:
     """Step, mean and deviation over those of the members that were measured, evaluation by evaluation."""
     of, steps = np.asarray(history["member"]), np.asarray(history["step"], np.float64)
     values = np.asarray(history.get(name, np.full(len(of), np.nan)), np.float64)
@@ -132,8 +132,9 @@ def _curve(history: Mapping[str, Sequence[float]], members: Sequence[float], nam
             np.array([values[rows].std(ddof=1) if len(rows) > 1 else 0.0 for rows in at]))
 
 
-def _draw(axes: Any, curve: Curve, colour: str, label: str | None, dash: Any, *, marker: str = "o",
-          opacity: float = 0.2) -> None:
+def draw_curve(axes: Any, curve: Curve, colour: str, label: str | None, dash: Any, *, marker: str = "o",
+               opacity: float = 0.2) -> None:
+    """A line through the means and, where they deviate, a band of one standard deviation around it."""
     step, mean, deviation = curve
     if not len(step):
         return

@@ -1,0 +1,103 @@
+"""What a report comes to, counted: how many reported figures lie within our spread, and which claims hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from fastmlp.studies.findings import FAILS, HOLDS, UNDECIDED, Claim, Comparison, Report
+
+#: A reported figure lies within our spread if it is at most this many standard deviations ...
+DEVIATIONS = 3.0
+#: ... and this much more, which allows for rounding and another split, away from our mean.
+ALLOWANCE = 0.01
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The counts of a report.
+
+    Attributes
+    ----------
+    within, outside, unknown : tuple of (str, Comparison)
+        Reported figures by whether they lie within our spread, each with the name of its study.
+    claims : dict of str to tuple of (str, Claim)
+        Claims by verdict, each with the name of its study; every verdict has an entry.
+    """
+
+    within: tuple[tuple[str, Comparison], ...]
+    outside: tuple[tuple[str, Comparison], ...]
+    unknown: tuple[tuple[str, Comparison], ...]
+    claims: dict[str, tuple[tuple[str, Claim], ...]]
+
+    def sentences(self) -> list[str]:
+        """The counts in words, one sentence for the figures and one for the claims.
+
+        Examples
+        --------
+        >>> from fastmlp.studies.findings import Finding
+        >>> seen = Comparison("test accuracy", 0.53, 0.525, 0.002, 5, True)
+        >>> read(Report("", (), (Finding("001", "One", "", (seen,)),))).sentences()
+        ['The 1 reported figure that was compared lies within our spread.']
+        """
+        sentences = []
+        compared = len(self.within) + len(self.outside) + len(self.unknown)
+        if compared and compared == len(self.within):
+            sentences.append("The 1 reported figure that was compared lies within our spread." if compared == 1 else
+                             f"All {compared} reported figures that were compared lie within our spread.")
+        elif compared:
+            parts = [f"{len(self.within)} {'lies' if len(self.within) == 1 else 'lie'} within our spread"]
+            parts += [f"{len(self.outside)} {'does' if len(self.outside) == 1 else 'do'} not"] * bool(self.outside)
+            parts += [f"of {len(self.unknown)} it cannot be said"] * bool(self.unknown)
+            sentences.append(f"Of {compared} reported figure{'s'[:compared != 1]} {_enumerated(parts)}.")
+        counts = {verdict: len(claims) for verdict, claims in self.claims.items()}
+        if sum(counts.values()):
+            parts = [f"{count} {words[count != 1]}" for verdict, words in (
+                (HOLDS, ("holds", "hold")), (FAILS, ("does not hold", "do not hold")),
+                (UNDECIDED, ("is not decided", "are not decided"))) if (count := counts[verdict])]
+            total = sum(counts.values())
+            sentences.append(f"Of {total} {'claim' if total == 1 else 'claims'} {_enumerated(parts)}.")
+        return sentences
+
+
+def read(report: Report) -> Reading:
+    """Sort what a report compared and claimed.
+
+    Examples
+    --------
+    >>> from fastmlp.studies.findings import Finding
+    >>> claim = Claim("Batch norm helps.", HOLDS, "0.53 against 0.51.")
+    >>> read(Report("", (), (Finding("001", "One", "", claims=(claim,)),))).claims[HOLDS][0][0]
+    '001'
+    """
+    compared = [(finding.study, comparison) for finding in report.findings for comparison in finding.comparisons]
+    claimed = [(finding.study, claim) for finding in report.findings for claim in finding.claims]
+    within, outside, unknown = (tuple(pair for pair in compared if pair[1].lies_within is answer)
+                                for answer in (True, False, None))
+    return Reading(within, outside, unknown, {verdict: tuple(pair for pair in claimed if pair[1].verdict == verdict)
+                                              for verdict in (HOLDS, FAILS, UNDECIDED)})
+
+
+def spread(comparison: Comparison) -> tuple[float, float] | None:
+    """From where to where a reported figure counts as within ours: the mean ± 3 std ± 0.01.
+
+    Returns
+    -------
+    (low, high) or None
+        None where there is no mean or, with fewer than two seeds, no standard deviation.
+
+    Examples
+    --------
+    >>> low, high = spread(Comparison("test accuracy", 0.53, 0.5, 0.01, 5, True))
+    >>> f"{low:.2f} {high:.2f}"
+    '0.46 0.54'
+    """
+    if comparison.mean is None or comparison.std is None:
+        return None
+    margin = DEVIATIONS * comparison.std + ALLOWANCE
+    return comparison.mean - margin, comparison.mean + margin
+
+
+def _enumerated(parts: Iterable[str]) -> str:
+    *before, last = parts
+    return f"{', '.join(before)} and {last}" if before else last
