@@ -194,6 +194,7 @@ def comparison_figure(name: str, caption: str, comparisons: Sequence[Comparison]
         axes.plot(comparison.reported, row, "D", markersize=6.5, markeredgecolor=COLOURS[1], markeredgewidth=1.4,
                   markerfacecolor=COLOURS[1] if comparison.lies_within else "none")
     axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
     axes.set_ylim(len(comparisons) - 0.6, -0.75)
     axes.grid(axis="x", alpha=0.3)
     figure.legend(handles=[
@@ -317,14 +318,14 @@ def _handle(label: str, **looks: Any) -> Any:
 
 
 def _svg(figure: Any) -> str:
-    """The picture without Matplotlib's indents and remarks, and places to a hundredth of a point: half as long."""
+    """The picture without Matplotlib's indents and remarks, and places to a tenth of a point: half as long."""
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
     picture = io.BytesIO()
     _save(figure, picture, "svg")
     text = re.sub(r"<!--.*?-->|^\s+|\s+$", "", picture.getvalue().decode(), flags=re.MULTILINE | re.DOTALL)
     return re.sub(r'\b(?:d|x|y)="[^"]*"|translate\([^)]*\)', lambda place: re.sub(
-        r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", place[0]), text)
+        r"\d+\.\d{2,}", lambda number: f"{float(number[0]):.1f}", place[0]), text)
 
 
 def _save(figure: Any, picture: io.BytesIO, kind: str) -> None:

@@ -24,7 +24,7 @@ _BADGES = {HOLDS: ("yes", "✓"), FAILS: ("no", "✗"), UNDECIDED: ("open", "?")
            True: ("yes", "✓"), False: ("no", "✗"), None: ("open", "?")}
 _NUMBER = re.compile(r"[+\-\N{MINUS SIGN}]?(\d|\.\d|nan|inf)|[-\N{EN DASH}\N{EM DASH}]?$")
 _LONG = 30      # rows from which a table scrolls in its own box on a screen
-_LINE = 60      # letters from which a circumstance has a line of its own
+_LINE = 70      # letters from which a circumstance has a line of its own
 
 
 def html_page(report: Report) -> str:
