@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -11,6 +12,9 @@ from fastmlp.studies.findings import FAILS, HOLDS, UNDECIDED, Claim, Comparison,
 DEVIATIONS = 3.0
 #: ... and this much more, which allows for rounding and another split, away from our mean.
 ALLOWANCE = 0.01
+SPREAD_IN_WORDS = (f"A reported figure lies within our spread if it is at most {DEVIATIONS:g} standard deviations over "
+                   f"seeds and {ALLOWANCE:g} more away from our mean.")
+WITHIN_IN_WORDS = {True: "within", False: "not within", None: "cannot be said"}
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class Reading:
                 (UNDECIDED, ("is not decided", "are not decided"))) if (count := counts[verdict])]
             total = sum(counts.values())
             sentences.append(f"Of {total} {'claim' if total == 1 else 'claims'} {_enumerated(parts)}.")
-        return sentences
+        return sentences or ["Nothing was compared and nothing claimed."]
 
 
 def read(report: Report) -> Reading:
@@ -96,6 +100,25 @@ def spread(comparison: Comparison) -> tuple[float, float] | None:
         return None
     margin = DEVIATIONS * comparison.std + ALLOWANCE
     return comparison.mean - margin, comparison.mean + margin
+
+
+def ours(comparison: Comparison) -> str:
+    """Our mean and standard deviation, as precise as two digits of the deviation, and the number of seeds.
+
+    Examples
+    --------
+    >>> ours(Comparison("test accuracy", 0.53, 0.52534, 0.00213, 5, True))
+    '0.5253 ± 0.0021 (5 seeds)'
+    >>> ours(Comparison("test accuracy", 0.53, None, None, 0, None))
+    'none finished'
+    """
+    if comparison.mean is None:
+        return "none finished"
+    seeds = f"({comparison.n} {'seed' if comparison.n == 1 else 'seeds'})"
+    if not comparison.std:
+        return f"{comparison.mean:.4g}{'' if comparison.std is None else ' ± 0'} {seeds}"
+    decimals = min(max(1 - math.floor(math.log10(comparison.std)), 0), 8)
+    return f"{comparison.mean:.{decimals}f} ± {comparison.std:.{decimals}f} {seeds}"
 
 
 def _enumerated(parts: Iterable[str]) -> str:
