@@ -1,4 +1,4 @@
-"""The command line: `fastmlp train`, `predict`, `gradcheck`, `doctor`.
+"""The command line: `fastmlp train`, `study`, `predict`, `gradcheck`, `doctor`.
 
 Exit codes: 0 done, 1 a gradient check failed, 2 bad options, data or device, 3 the training diverged, 130 Ctrl-C.
 """
@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from fastmlp import __version__
-from fastmlp.config import GradcheckOptions, PredictOptions, TrainOptions
+from fastmlp.config import GradcheckOptions, PredictOptions, StudyOptions, TrainOptions
 from fastmlp.cpu import blas_threads
-from fastmlp.errors import FastMLPError
+from fastmlp.errors import ConfigError, FastMLPError
 from fastmlp.options import add_options, build, read_toml
 
 INTERRUPTED = 130       # exit code of a process that Ctrl-C ended, by the shells' convention: 128 + SIGINT
@@ -107,6 +107,16 @@ def _parser() -> Parser:
     add_options(gradcheck, GradcheckOptions)
     gradcheck.set_defaults(command=_gradcheck)
 
+    study = commands.add_parser(
+        "study", help="do the studies of five reports again, and write a page about them",
+        description="Train what the studies of five course reports need, with several seeds, and write a page that "
+        "puts the figures beside theirs. What is finished is kept and not trained again.")
+    study.add_argument("names", nargs="*", metavar="NAME", help="studies of the list, such as 001-eta-grid; depth for "
+                       "every report's study of that name; all for all")
+    study.add_argument("--list", action="store_true", help="list the studies")
+    add_options(study, StudyOptions)
+    study.set_defaults(command=_study)
+
     doctor = commands.add_parser("doctor", help="say what this machine offers and what auto would choose")
     doctor.set_defaults(command=_doctor)
     return parser
@@ -144,6 +154,23 @@ def _gradcheck(parsed: dict[str, Any]) -> int:
     if options.out is not None:
         write_report([check], options.out)
     return 0 if check.passed() else 1
+
+
+def _study(parsed: dict[str, Any]) -> int:
+    from fastmlp.studies.catalogue import find_studies
+    from fastmlp.studies.run import run_studies
+
+    names, listing = parsed.pop("names"), parsed.pop("list")
+    options = build(StudyOptions, parsed)
+    if listing:
+        for study in find_studies(names or ["all"]):
+            say(f"{study.name:24}{study.title}")
+        return 0
+    if not names:
+        raise ConfigError("no study is named: name one of fastmlp study --list, or all")
+    with blas_threads(options.threads):
+        _, report = run_studies(names, options, say)
+    return 0 if report is not None else INTERRUPTED
 
 
 def _doctor(_: dict[str, Any]) -> int:

@@ -238,3 +238,34 @@ class GradcheckOptions:
     def __post_init__(self) -> None:
         check(self)
 
+
+
+@dataclass(frozen=True)
+class StudyOptions:
+    """Options of `fastmlp study` beside the studies' names."""
+
+    data: str = option("digits", "digits, cifar10 (which the reports used), or a file as in fastmlp train", group=DATA,
+                       metavar="DATA")
+    data_dir: Path | None = option(None, "where CIFAR-10 lies or is downloaded to", folder, group=DATA, metavar="DIR")
+    target: str | None = option(None, "the column, or .npy file, of a file's labels", group=DATA, metavar="COLUMN")
+    seeds: int = option(5, "networks of every setting: seeds 0, 1, ... of weights, order and validation split", int,
+                        group=TRAINING, low=1, high=1000)
+    quick: bool = option(False, "short trainings of few settings, to see what there will be: they say nothing about "
+                         "the reports", bool, group=TRAINING)
+    device: str = option("auto", "where to compute", group=TRAINING, choices=("auto", "cpu", "gpu"))
+    kernels: str = option("auto", "who makes the CPU's operations", group=TRAINING, choices=KERNELS)
+    threads: int | None = option(None, "threads of the CPU's operations (default: what is fastest)", int,
+                                 group=TRAINING, low=1, high=1024)
+    out: Path | None = option(None, "folder of the page and of all finished trials, which are never trained again "
+                              "(default: studies/<data>, with --quick studies/<data>-quick)", folder, group=RESULTS,
+                              metavar="DIR")
+    quiet: bool = option(False, "print nothing but errors", bool, group=RESULTS)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    @property
+    def base(self) -> TrainOptions:
+        """What all trials share: the reports' network of three layers, where a study sets no other."""
+        return TrainOptions(data=self.data, data_dir=self.data_dir, target=self.target, device=self.device,
+                            kernels=self.kernels, threads=self.threads, hidden=(50, 50))

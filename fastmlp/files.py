@@ -95,23 +95,37 @@ def make_run_folder(out: str | Path | None = None) -> Path:
     >>> make_run_folder(Path(tempfile.mkdtemp()) / "first").name
     'first'
     """
+    if out is None:
+        return make_folder(_new_folder(Path("runs"), time.strftime("%Y%m%d-%H%M%S")))
+    folder = make_folder(Path(out))
     try:
-        if out is None:
-            folder = _new_folder(Path("runs"), time.strftime("%Y%m%d-%H%M%S"))
-        else:
-            folder = Path(out)
-            if folder.exists() and not folder.is_dir():
-                raise OutputError(f"cannot write results to {folder}: it is not a folder; name another")
-            folder.mkdir(parents=True, exist_ok=True)
-            _clear_unfinished(folder)
+        _clear_unfinished(folder)
+    except OutputError:
+        raise
+    except OSError as error:
+        raise OutputError(f"cannot write results to {out}: {_reason(error)}; name another folder") from error
+    return folder
+
+
+def make_folder(folder: Path) -> Path:
+    """Make a folder, with its parents, unless it is there, and prove that it can be written to.
+
+    Raises
+    ------
+    OutputError
+        It is not a folder, or cannot be written to.
+    """
+    try:
+        if folder.exists() and not folder.is_dir():
+            raise OutputError(f"cannot write results to {folder}: it is not a folder; name another")
+        folder.mkdir(parents=True, exist_ok=True)
         # Permission bits tell too little (the root user, read-only and full disks): write, and let it vanish.
         with tempfile.TemporaryFile(dir=folder) as probe:
             probe.write(b"\0")
     except OutputError:
         raise
     except OSError as error:
-        place = out if out is not None else "runs"
-        raise OutputError(f"cannot write results to {place}: {_reason(error)}; name another folder") from error
+        raise OutputError(f"cannot write results to {folder}: {_reason(error)}; name another folder") from error
     return folder
 
 
@@ -206,7 +220,7 @@ def _clear_unfinished(folder: Path) -> None:
 
 def _new_folder(parent: Path, name: str) -> Path:
     """Make `parent/name`, or the first free of `name-2`, `name-3`, ...; two processes never get the same one."""
-    parent.mkdir(parents=True, exist_ok=True)
+    make_folder(parent)
     for attempt in itertools.count(1):
         folder = parent / (name if attempt == 1 else f"{name}-{attempt}")
         with contextlib.suppress(FileExistsError):

@@ -96,6 +96,7 @@ class Study:
     scatter: str = ""
     best: dict[str, Any] = field(default_factory=dict)
     claims: tuple[dict[str, Any], ...] = ()
+    notes: tuple[str, ...] = ()
     gradients: tuple[dict[str, Any], ...] = ()
     gradient_claim: dict[str, Any] = field(default_factory=dict)
 
@@ -176,6 +177,7 @@ def _study(written: Mapping[str, Any], is_cifar10: bool, quick: bool) -> Study:
     own = {name: written[name] for name in ("name", "title", "asked", "curves", "curves_of", "weights", "scatter",
                                             "best", "gradient_claim") if name in written}
     return Study(**own, rows=tuple(rows), claims=tuple(written.get("claims", ())),
+                 notes=tuple(written.get("notes", ())),
                  gradients=tuple(written.get("gradients", ())))
 
 

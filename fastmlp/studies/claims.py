@@ -23,11 +23,16 @@ LESS = 0.5              # of the other's range over initial weights: less sensit
 UNMOVED, MOVED = 0.99, 0.9      # of the loss that there was at first: has not learned, has learned
 
 
+class NoneFinishedError(Exception):
+    """A claim is about settings of which no trial finished."""
+
+
 def decide(claim: Mapping[str, Any], runs: Runs) -> Claim:
     """A claim of `reports.toml` with its verdict; `claim["decide"]` names the function below that finds it."""
-    if not any(results for _, results in runs):
-        return Claim(claim["text"], UNDECIDED, "No trial has finished.")
-    holds, evidence = RULES[claim["decide"]](claim, runs)
+    try:
+        holds, evidence = RULES[claim["decide"]](claim, runs)
+    except NoneFinishedError as error:
+        return Claim(claim["text"], UNDECIDED, str(error))
     return Claim(claim["text"], UNDECIDED if holds is None else HOLDS if holds else FAILS, evidence)
 
 
@@ -53,8 +58,12 @@ def together(verdicts: Sequence[bool | None]) -> bool | None:
 
 def _results(runs: Runs, where: Mapping[str, Any]) -> list[Result]:
     """The finished trials of the settings with these options."""
-    return [result for row, results in runs if matches(row.options, where) for result in results
-            if result.status == "finished"]
+    finished = [result for row, results in runs if matches(row.options, where) for result in results
+                if result.status == "finished"]
+    if not finished:
+        settings = ", ".join(f"{name} {value}" for name, value in where.items())
+        raise NoneFinishedError(f"No trial with {settings} finished; they diverged.")
+    return finished
 
 
 def _scores(runs: Runs, where: Mapping[str, Any], name: str) -> list[float]:

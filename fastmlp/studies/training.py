@@ -93,10 +93,16 @@ class Laboratory:
         """Train what the store does not hold, and keep each group as it is finished; whether all is there."""
         missing = [trial for key, trial in plan.trials.items() if not self._is_kept(trial, key in plan.weights)]
         say(f"trials {len(plan.trials)} in all, {len(plan.trials) - len(missing)} of them kept from before")
-        for group in _groups(missing):
+        groups = _groups(missing)
+        for number, group in enumerate(groups, start=1):
+            began = time.perf_counter()
             self._train_group(group, plan.weights, watcher, should_stop)
             if should_stop():
                 return False
+            options = group[0].options
+            shape = "-".join(map(str, options.hidden)) or "no hidden layer"
+            say(f"{number:4} of {len(groups)}: seed {options.seed}, {len(group)} network{'s'[:len(group) != 1]} of "
+                f"{shape}{', batch norm' if options.batch_norm else ''}, {time.perf_counter() - began:.1f} s")
         return True
 
     def _is_kept(self, trial: Trial, with_weights: bool) -> bool:

@@ -1,0 +1,155 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from fastmlp.cli import main
+from fastmlp.config import StudyOptions
+from fastmlp.errors import ConfigError, DataError
+from fastmlp.studies import training
+from fastmlp.studies.run import run_studies
+
+QUICK = ["--data", "digits", "--quick", "--seeds", "2", "--device", "cpu"]
+
+
+def options(folder, **given):
+    return StudyOptions(data="digits", quick=True, seeds=2, device="cpu", out=folder, quiet=True, **given)
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """How many trials were trained so far."""
+    counted, train = [], training.train_trials
+
+    def count(trials, *arguments, **details):
+        counted.extend(trials)
+        return train(trials, *arguments, **details)
+
+    monkeypatch.setattr(training, "train_trials", count)
+    return counted
+
+
+def test_a_study_leaves_a_page_and_its_trials_which_are_trained_once(tmp_path, trained):
+    folder, report = run_studies(["003-init-sensitivity", "000-depth"], options(tmp_path / "out"))
+    assert {"report.html", "report.md", "trials", "tables", "figures"} <= {path.name for path in folder.iterdir()}
+    assert [finding.study for finding in report.findings] == ["000-depth", "003-init-sensitivity"]
+    assert len(trained) == 2 * (6 + 4) == len(list((folder / "trials").glob("*.json")))
+    run_studies(["000-depth", "001-depth"], options(tmp_path / "out"))
+    assert len(trained) == 20
+    next((folder / "trials").glob("*.json")).unlink()
+    run_studies(["003-init-sensitivity", "000-depth"], options(tmp_path / "out"))
+    assert len(trained) == 21
+
+
+def test_trained_together_or_alone_a_trial_is_the_same(tmp_path):
+    _, together = run_studies(["000-init-sensitivity"], options(tmp_path / "together"))
+    folder = tmp_path / "alone"
+    run_studies(["000-init-sensitivity"], options(folder))
+    kept = sorted((folder / "trials").glob("*.json"))
+    for path in kept[::3]:
+        path.unlink()
+    _, in_parts = run_studies(["000-init-sensitivity"], options(folder))
+    for one, other in zip(together.findings[0].comparisons, in_parts.findings[0].comparisons, strict=True):
+        assert one.mean == pytest.approx(other.mean, rel=1e-4)
+
+
+def test_seeds_differ_in_weights_order_and_split(tmp_path):
+    _, report = run_studies(["000-depth"], options(tmp_path))
+    assert all(" ± " in cell and " ± 0" != cell[-4:] for cell in report.findings[0].tables[0].rows[0][1:])
+
+
+def test_weights_are_shown_as_images(tmp_path):
+    folder, report = run_studies(["linear"], options(tmp_path))
+    figure = next(figure for figure in report.findings[0].figures if figure.name == "002-linear-weights")
+    assert figure.png.startswith(b"\x89PNG")
+    arrays = list((folder / "trials").glob("*.weights.npy"))
+    assert len(arrays) == 5
+    arrays[0].unlink()
+    _, again = run_studies(["linear"], options(tmp_path))
+    assert [f.png for f in again.findings[0].figures] == [f.png for f in report.findings[0].figures]
+
+
+def test_other_data_than_the_reports_are_compared_with_nothing(tmp_path):
+    _, report = run_studies(["004-final"], options(tmp_path))
+    assert [comparison.lies_within for comparison in report.findings[0].comparisons] == [None]
+    assert "cannot be compared" in dict(report.circumstances)["data"]
+
+
+def test_a_folder_with_trials_on_other_data_is_refused(tmp_path):
+    run_studies(["004-final"], options(tmp_path))
+    rows = ["a,b,kind", *(f"{k % 7},{k % 5},{k % 3}" for k in range(300))]
+    (tmp_path / "own.csv").write_text("\n".join(rows))
+    for path in (tmp_path / "trials").glob("*.json"):
+        path.write_text(path.read_text().replace('"data": "', '"data": "x'))
+    with pytest.raises(DataError, match="holds trials on other data"):
+        run_studies(["004-final"], options(tmp_path))
+
+
+def test_an_interruption_keeps_what_is_finished_and_says_how_to_go_on(tmp_path, monkeypatch):
+    lines, asked = [], []
+
+    class Interrupted:
+        def __enter__(self):
+            return lambda: len(asked) > 3 or asked.append(1) is not None
+
+        def __exit__(self, *_):
+            return False
+
+    monkeypatch.setattr("fastmlp.studies.run.stop_on_interrupt", lambda quiet: Interrupted())
+    given = StudyOptions(data="digits", quick=True, seeds=2, device="cpu", out=tmp_path)
+    folder, report = run_studies(["003-init-sensitivity"], given, lines.append)
+    assert report is None
+    assert lines[-1] == f"interrupted: the finished trials are kept in {folder}; the same command goes on"
+    assert not (folder / "report.html").exists()
+
+
+def test_a_killed_study_loses_no_finished_trial_and_repeats_none(tmp_path):
+    command = [sys.executable, "-m", "fastmlp", "study", "all", *QUICK, "--out", str(tmp_path)]
+    trials = tmp_path / "trials"
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not trials.exists() or len(list(trials.glob("*.json"))) < 20:
+        time.sleep(0.02)
+        assert process.poll() is None
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = {path: os.stat(path).st_mtime_ns for path in trials.glob("*.json")}
+    again = [*command]
+    again[again.index("all")] = "003-init-sensitivity"
+    subprocess.run(again, check=True, capture_output=True)
+    after = {path: os.stat(path).st_mtime_ns for path in trials.glob("*.json")}
+    assert len(before) >= 20
+    assert before.items() <= after.items()
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), [
+    (["study"], "no study is named"), (["study", "deptth"], "study 'deptth' is unknown"),
+    (["study", "all", "--seeds", "0"], "--seeds 0: must be at least 1"),
+    (["study", "all", "--data", "nowhere.csv", "--target", "y"], "nowhere.csv"),
+])
+def test_bad_words_end_with_a_sentence(arguments, sentence, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    assert sentence in capsys.readouterr().err
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_studies_are_listed(capsys):
+    assert main(["study", "--list"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "002-linear              Softmax classifier: rate and penalty"
+
+
+def test_data_without_a_validation_part_are_refused(tmp_path, monkeypatch):
+    from dataclasses import replace
+
+    whole = training.load
+
+    def without(given):
+        data = whole(given)
+        return replace(data, x_val=data.x_val[:0], y_val=data.y_val[:0])
+
+    monkeypatch.setattr(training, "load", without)
+    with pytest.raises(ConfigError, match="need a validation and a test part"):
+        run_studies(["004-final"], options(tmp_path))
