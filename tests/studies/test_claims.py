@@ -16,7 +16,8 @@ def verdict(runs, **claim):
 
 
 @pytest.mark.parametrize(("one", "other", "expected"), [
-    ([1.0, 1.1], [0.1, 0.2], True), ([0.1, 0.2], [1.0, 1.1], False), ([1.0, 1.3], [0.9, 1.2], None), ([5.0], [1.0], None),
+    ([1.0, 1.1], [0.1, 0.2], True), ([0.1, 0.2], [1.0, 1.1], False), ([1.0, 1.3], [0.9, 1.2], None),
+    ([5.0], [1.0], None),
 ])
 def test_a_difference_counts_beyond_two_standard_errors(one, other, expected):
     assert surely_larger(one, other) is expected
@@ -29,7 +30,9 @@ def test_jumps_are_the_changes_between_epochs(rough, expected):
     assert verdict(runs, decide="jumps", rough={"lr": 0.1}, smooth={"lr": 0.001}) == expected
 
 
-@pytest.mark.parametrize(("at_high", "expected"), [([0.50, 0.51], HOLDS), ([0.7, 0.71], FAILS), ([0.55, 0.65], UNDECIDED)])
+@pytest.mark.parametrize(("at_high", "expected"), [
+    ([0.50, 0.51], HOLDS), ([0.7, 0.71], FAILS), ([0.55, 0.65], UNDECIDED),
+])
 def test_a_gap_narrows_if_every_penalty_s_is_smaller_than_without(at_high, expected):
     def gap(values):
         return [Result("finished", 1.0, 1, {"train_accuracy": value, "val_accuracy": 0.4}, {}) for value in values]
@@ -42,7 +45,8 @@ def test_a_gap_narrows_if_every_penalty_s_is_smaller_than_without(at_high, expec
 @pytest.mark.parametrize(("with_it", "expected"), [((0.50, 0.52), HOLDS), ((0.1, 0.5), FAILS)])
 def test_less_sensitive_is_a_range_half_as_wide(with_it, expected):
     runs = [(Row({"init_std": std, "batch_norm": on}), results([value]))
-            for on, values in ((True, with_it), (False, (0.1, 0.5))) for std, value in zip((0.1, 0.01), values, strict=True)]
+            for on, values in ((True, with_it), (False, (0.1, 0.5)))
+            for std, value in zip((0.1, 0.01), values, strict=True)]
     assert verdict(runs, decide="less_sensitive", along="init_std") == expected
 
 
@@ -52,7 +56,8 @@ def test_less_sensitive_is_a_range_half_as_wide(with_it, expected):
     ([[1.0, 2.0]], [[1.0, 3.0]], UNDECIDED),
 ])
 def test_cost_and_loss_must_both_end_higher(cost, loss, expected):
-    trials = [Result("finished", 1.0, 1, {}, {"train_cost": c, "train_loss": v}) for c, v in zip(cost, loss, strict=True)]
+    trials = [Result("finished", 1.0, 1, {}, {"train_cost": costs, "train_loss": losses})
+              for costs, losses in zip(cost, loss, strict=True)]
     assert verdict([(Row({"lr_min": 0.01}), trials)], decide="ends_higher", where={"lr_min": 0.01}) == expected
 
 
