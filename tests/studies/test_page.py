@@ -14,6 +14,7 @@ from sample_report import HOSTILE, sample
 from fastmlp.errors import DataError, OutputError
 from fastmlp.studies.findings import FAILS, HOLDS, UNDECIDED, Claim, Comparison, Figure, Finding, Report, Table
 from fastmlp.studies.page import write_report
+from fastmlp.studies.page_markdown import markdown_page
 from fastmlp.studies.reading import ours, read, spread
 
 VOID = {"meta", "img", "link", "br"}
@@ -107,6 +108,15 @@ def test_every_text_is_shown_as_it_is_and_never_as_markup(html, folder):
     assert "piped_text" not in text.replace("\\_", "")
     widths = {len(re.findall(r"(?<!\\)\|", line)) for line in text.splitlines() if line.startswith("| Does")}
     assert widths == {3, 6}, "a pipe in a cell began another cell"
+
+
+@pytest.mark.parametrize(("text", "escaped"), [
+    ("1. one", r"1\. one"), ("- one", r"\- one"), ("# one", r"\# one"), ("2) two", r"2\) two"),
+    ("0.41 ± 0.1", "0.41 ± 0.1"), ("-0.5", "-0.5"), ("a_b *c* $d$ ~e~", r"a\_b \*c\* \$d\$ \~e\~"), (r"a\b", r"a\\b"),
+    ("two\n\n# lines", "two # lines"),
+])
+def test_text_means_nothing_to_markdown(text, escaped):
+    assert f"\n\n{escaped}\n" in markdown_page(Report("Studies", (), (Finding("001", "One", text),)))
 
 
 def test_page_and_markdown_state_the_same_facts(report, html, folder):
