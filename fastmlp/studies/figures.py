@@ -1,14 +1,10 @@
 """The studies' pictures: curves over seeds, scatters, intervals beside reported figures, boxes, images of weights.
 
-Each function returns a `Figure` that depends on nothing but the arguments. Words stay words, which are shorter than
-outlines; another font, where DejaVu Sans is missing, is narrower, so that nothing collides.
+Each function returns a `Figure` that depends on nothing but the arguments.
 """
 
 from __future__ import annotations
 
-import io
-import re
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,18 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from fastmlp.errors import DataError
-from fastmlp.plots import draw_gradient_errors, make_figure, plain_text, weight_images
+from fastmlp.plots import draw_gradient_errors, plain_text, weight_images
 from fastmlp.population_plots import COLOURS, draw_curve, mean_curve
 from fastmlp.studies.findings import Comparison, Figure
+from fastmlp.studies.pictures import WIDTH, png_of, sheet, svg_of
 from fastmlp.studies.reading import spread
 
-_WIDTH = 9.0            # inches; letters of 10 points stay readable when a telephone shows half of it at a time
 _MARKERS = "os^DvP*X"   # one a group, so that colours are not all that tells them apart
 _HEADINGS = {"loss": ("Loss", "loss"), "cost": ("Cost: loss + L2 penalty", "cost"),
              "accuracy": ("Accuracy", "accuracy (fraction correct)"), "lr": ("Learning rate", "learning rate")}
-#: Of SVG documents, so that equal pictures are equal bytes, and words can be found.
-_SVG: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "fastmlp", "svg.image_inline": True}
-_NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 
 
 def curves_figure(name: str, caption: str, runs: Sequence[tuple[str, Sequence[Mapping[str, Sequence[float]]]]],
@@ -61,7 +54,7 @@ def curves_figure(name: str, caption: str, runs: Sequence[tuple[str, Sequence[Ma
 
     _check_colours(name, len(runs))
     rows = (len(measures) + 1) // 2
-    figure = _sheet(3.1 * max(rows, 1) + 0.5)
+    figure = sheet(3.1 * max(rows, 1) + 0.5)
     panels = figure.subplots(max(rows, 1), min(max(len(measures), 1), 2), squeeze=False).ravel()
     for axes, measure in zip(panels, measures, strict=False):
         parts = (("lr", "-"),) if measure == "lr" else ((f"train_{measure}", "--"), (f"val_{measure}", "-"))
@@ -86,7 +79,7 @@ def curves_figure(name: str, caption: str, runs: Sequence[tuple[str, Sequence[Ma
     if set(measures) - {"lr"}:
         handles += [_handle("validation", color="#595959"), _handle("training", color="#595959", linestyle="--")]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(4, len(handles)), frameon=False)
-    return Figure(name, caption, svg=_svg(figure))
+    return Figure(name, caption, svg=svg_of(figure))
 
 
 def scatter_figure(name: str, caption: str, groups: Mapping[str, Sequence[tuple[float, Sequence[float]]]],
@@ -120,7 +113,7 @@ def scatter_figure(name: str, caption: str, groups: Mapping[str, Sequence[tuple[
     'l2'
     """
     _check_colours(name, len(groups))
-    figure = _sheet(4.6)
+    figure = sheet(4.6)
     axes = figure.subplots()
     if chosen_range is not None:
         axes.axvspan(*chosen_range, color="#56B4E9", alpha=0.18, linewidth=0, label="chosen range")
@@ -150,7 +143,7 @@ def scatter_figure(name: str, caption: str, groups: Mapping[str, Sequence[tuple[
     axes.set_ylabel(plain_text(y_label), parse_math=False)
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
-    return Figure(name, caption, svg=_svg(figure))
+    return Figure(name, caption, svg=svg_of(figure))
 
 
 def comparison_figure(name: str, caption: str, comparisons: Sequence[Comparison]) -> Figure:
@@ -178,7 +171,7 @@ def comparison_figure(name: str, caption: str, comparisons: Sequence[Comparison]
     """
     if not comparisons:
         raise DataError(f"figure {name}: there is no comparison to draw")
-    figure = _sheet(0.42 * len(comparisons) + 1.1)
+    figure = sheet(0.42 * len(comparisons) + 1.1)
     axes = figure.subplots()
     for row, comparison in enumerate(comparisons):
         if (interval := spread(comparison)) is not None:
@@ -203,7 +196,7 @@ def comparison_figure(name: str, caption: str, comparisons: Sequence[Comparison]
         *(_handle(word, linestyle="", marker="D", markersize=6.5, markeredgecolor=COLOURS[1], markerfacecolor=inside)
           for word, inside in (("reported, within", COLOURS[1]), ("reported, not within", "none"))),
     ], loc="outside lower center", ncols=4, frameon=False)
-    return Figure(name, caption, svg=_svg(figure))
+    return Figure(name, caption, svg=svg_of(figure))
 
 
 def box_figure(name: str, caption: str, boxes: Mapping[str, npt.ArrayLike]) -> Figure:
@@ -228,9 +221,9 @@ def box_figure(name: str, caption: str, boxes: Mapping[str, npt.ArrayLike]) -> F
     """
     if not any(np.size(errors) for errors in boxes.values()):
         raise DataError(f"figure {name}: there are no errors to draw boxes of")
-    figure = _sheet(5.0)
+    figure = sheet(5.0)
     draw_gradient_errors(figure, boxes)
-    return Figure(name, caption, svg=_svg(figure))
+    return Figure(name, caption, svg=svg_of(figure))
 
 
 def images_figure(name: str, caption: str, rows: Sequence[
@@ -255,15 +248,13 @@ def images_figure(name: str, caption: str, rows: Sequence[
     >>> images_figure("weights", "Weights.", [("lambda 0.1", weights, (1, 8, 8), ["even", "odd"])]).png[1:4]
     b'PNG'
     """
-    from PIL import Image
-
     most = max((weights.shape[1] for _, weights, _, _ in rows), default=0)
     if not most:
         raise DataError(f"figure {name}: there are no weights to draw")
-    figure = _sheet(rows_height := (_WIDTH - 1.3) / most * len(rows) + 0.4)
+    figure = sheet(rows_height := (WIDTH - 1.3) / most * len(rows) + 0.4)
     figure.set_layout_engine("none")
     panels = figure.subplots(len(rows), most, squeeze=False, gridspec_kw={
-        "left": 1.3 / _WIDTH, "right": 0.995, "bottom": 0.005, "top": 1 - 0.3 / rows_height, "wspace": 0.05,
+        "left": 1.3 / WIDTH, "right": 0.995, "bottom": 0.005, "top": 1 - 0.3 / rows_height, "wspace": 0.05,
         "hspace": 0.05})
     for axes in panels.ravel():
         axes.set_axis_off()
@@ -277,20 +268,7 @@ def images_figure(name: str, caption: str, rows: Sequence[
             for axes, word in zip(line, classes, strict=False):
                 axes.set_title(plain_text(str(word)), fontsize=8, pad=3, parse_math=False)
         before = list(classes)
-    png = io.BytesIO()
-    _save(figure, png, "png")
-    small = io.BytesIO()
-    with Image.open(png) as picture:
-        picture.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(small, "png", optimize=True)
-    return Figure(name, caption, png=small.getvalue())
-
-
-def _sheet(height: float) -> Any:
-    """An empty picture of the page's width; `height` in inches."""
-    figure = make_figure()
-    figure.set_size_inches(_WIDTH, height)
-    figure.get_layout_engine().set(h_pad=0.1, w_pad=0.1)
-    return figure
+    return Figure(name, caption, png=png_of(figure))
 
 
 def _check_colours(name: str, labels: int) -> None:
@@ -315,22 +293,3 @@ def _handle(label: str, **looks: Any) -> Any:
     from matplotlib.lines import Line2D
 
     return Line2D([], [], label=plain_text(label), **looks)
-
-
-def _svg(figure: Any) -> str:
-    """The picture without Matplotlib's indents and remarks, and places to a tenth of a point: half as long."""
-    for axes in figure.axes:
-        axes.spines[["top", "right"]].set_visible(False)
-    picture = io.BytesIO()
-    _save(figure, picture, "svg")
-    text = re.sub(r"<!--.*?-->|^\s+|\s+$", "", picture.getvalue().decode(), flags=re.MULTILINE | re.DOTALL)
-    return re.sub(r'\b(?:d|x|y)="[^"]*"|translate\([^)]*\)', lambda place: re.sub(
-        r"\d+\.\d{2,}", lambda number: f"{float(number[0]):.1f}", place[0]), text)
-
-
-def _save(figure: Any, picture: io.BytesIO, kind: str) -> None:
-    from matplotlib import rc_context
-
-    with rc_context(_SVG), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")      # a name in a script that the font lacks: boxes will do
-        figure.savefig(picture, format=kind, **({"metadata": _NO_METADATA} if kind == "svg" else {}))

@@ -96,6 +96,6 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _text(text: str) -> str:
     """Text in which nothing means anything to Markdown."""
-    escaped = re.sub(r"([\\`*_\[\]<>|&])", r"\\\1", " ".join(text.split()))
-    return re.sub(r"^([#+=-]|\d+(?=[.)]))", lambda start: (
-        f"{start[0]}\\" if start[0].isdigit() else f"\\{start[0]}"), escaped)
+    escaped = re.sub(r"([\\`*_\[\]<>|&~$])", r"\\\1", " ".join(text.split()))
+    listed = re.match(r"(\d*)([#+.)-]+)(\s|$)", escaped)           # would begin a heading or a list
+    return f"{listed[1]}\\{escaped[listed.end(1):]}" if listed else escaped

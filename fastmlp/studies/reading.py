@@ -96,7 +96,7 @@ def spread(comparison: Comparison) -> tuple[float, float] | None:
     >>> f"{low:.2f} {high:.2f}"
     '0.46 0.54'
     """
-    if comparison.mean is None or comparison.std is None:
+    if comparison.mean is None or comparison.std is None or not math.isfinite(comparison.mean + comparison.std):
         return None
     margin = DEVIATIONS * comparison.std + ALLOWANCE
     return comparison.mean - margin, comparison.mean + margin
@@ -115,8 +115,10 @@ def ours(comparison: Comparison) -> str:
     if comparison.mean is None:
         return "none finished"
     seeds = f"({comparison.n} {'seed' if comparison.n == 1 else 'seeds'})"
-    if not comparison.std:
-        return f"{comparison.mean:.4g}{'' if comparison.std is None else ' ± 0'} {seeds}"
+    if comparison.std is None or not math.isfinite(comparison.std):
+        return f"{comparison.mean:.4g} {seeds}"
+    if comparison.std == 0:
+        return f"{comparison.mean:.4g} ± 0 {seeds}"
     decimals = min(max(1 - math.floor(math.log10(comparison.std)), 0), 8)
     return f"{comparison.mean:.{decimals}f} ± {comparison.std:.{decimals}f} {seeds}"
 

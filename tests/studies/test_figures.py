@@ -33,8 +33,8 @@ MADE = {
 @pytest.fixture
 def drawn(monkeypatch):
     """The figures as Matplotlib has them, for a look inside."""
-    sheets, make = [], figures._sheet
-    monkeypatch.setattr(figures, "_sheet", lambda height: sheets.append(make(height)) or sheets[-1])
+    sheets, make = [], figures.sheet
+    monkeypatch.setattr(figures, "sheet", lambda height: sheets.append(make(height)) or sheets[-1])
     return sheets
 
 

@@ -14,7 +14,8 @@ from sample_report import HOSTILE, sample
 from fastmlp.errors import DataError, OutputError
 from fastmlp.studies.findings import FAILS, HOLDS, UNDECIDED, Claim, Comparison, Figure, Finding, Report, Table
 from fastmlp.studies.page import write_report
-from fastmlp.studies.reading import read, spread
+from fastmlp.studies.page_markdown import markdown_page
+from fastmlp.studies.reading import ours, read, spread
 
 VOID = {"meta", "img", "link", "br"}
 SVG = '<svg viewBox="0 0 300 150" xmlns="http://www.w3.org/2000/svg"><path d="M0 0"/></svg>'
@@ -109,6 +110,15 @@ def test_every_text_is_shown_as_it_is_and_never_as_markup(html, folder):
     assert widths == {3, 6}, "a pipe in a cell began another cell"
 
 
+@pytest.mark.parametrize(("text", "escaped"), [
+    ("1. one", r"1\. one"), ("- one", r"\- one"), ("# one", r"\# one"), ("2) two", r"2\) two"),
+    ("0.41 ± 0.1", "0.41 ± 0.1"), ("-0.5", "-0.5"), ("a_b *c* $d$ ~e~", r"a\_b \*c\* \$d\$ \~e\~"), (r"a\b", r"a\\b"),
+    ("two\n\n# lines", "two # lines"),
+])
+def test_text_means_nothing_to_markdown(text, escaped):
+    assert f"\n\n{escaped}\n" in markdown_page(Report("Studies", (), (Finding("001", "One", text),)))
+
+
 def test_page_and_markdown_state_the_same_facts(report, html, folder):
     page = Outline(html).text
     escaped = (folder / "report.md").read_text(encoding="utf-8")
@@ -160,6 +170,16 @@ def test_the_spread_is_three_deviations_and_a_hundredth():
     assert spread(Comparison("a", 0.5, 0.5, 0.01, 5, True)) == pytest.approx((0.46, 0.54))
     assert spread(Comparison("a", 0.5, 0.5, None, 1, None)) is None
     assert spread(Comparison("a", 0.5, None, None, 0, None)) is None
+    assert spread(Comparison("a", 0.5, 0.5, float("nan"), 5, None)) is None
+
+
+@pytest.mark.parametrize(("mean", "std", "n", "words"), [
+    (None, None, 0, "none finished"), (0.52534, None, 1, "0.5253 (1 seed)"), (0.5, 0.0, 5, "0.5 ± 0 (5 seeds)"),
+    (0.52534, 0.00213, 5, "0.5253 ± 0.0021 (5 seeds)"), (1234.5, 45.6, 5, "1234 ± 46 (5 seeds)"),
+    (0.5, float("nan"), 2, "0.5 (2 seeds)"),
+])
+def test_our_figures_are_as_precise_as_their_deviation(mean, std, n, words):
+    assert ours(Comparison("a", 0.5, mean, std, n, None)) == words
 
 
 @pytest.mark.parametrize(("reported", "centre", "beyond"), [(0.5, 66, False), (0.54, 96, False), (0.4, 9, True),
