@@ -13,12 +13,14 @@ from fastmlp.initializers import INITIALIZERS
 from fastmlp.kernels import PRECISIONS
 from fastmlp.kernels.activations import ACTIVATIONS
 from fastmlp.layout import LOSSES
-from fastmlp.options import check, count_or_fraction, flag, folder, memory_size, number_ranges, option
+from fastmlp.options import check, count_or_fraction, flag, folder, memory_size, number_ranges, option, rules
 from fastmlp.sweeps import MOST_MEMBERS, NOTATION, SWEEPABLE, Member, Sweep, combinations, make_members, parse_sweep
 
 SCHEDULES = ("cyclical", "constant", "step", "one-cycle", "cosine")
 DEFAULT_EPOCHS = 20
 DATA, NETWORK, TRAINING, POPULATION, RESULTS = "data", "network", "training", "population", "results"
+RANGE = "range test"
+RANGE_TEST_STEPS = 1000
 ORDERS = ("shared", "own")
 LARGEST = 1e30          # of rates and penalties: float32 holds it
 WIDEST = 10_000_000     # of a layer: beyond every memory
@@ -202,6 +204,49 @@ class TrainOptions:
         if options.step_size is not None and options.schedule == "cyclical":
             return 2 * options.step_size * options.cycles
         return (options.epochs or DEFAULT_EPOCHS) * -(-n_train // self.batch_size)
+
+
+#: Options of `fastmlp train` that a range test takes too: all but those on how the rate goes, and on who is trained.
+RANGE_TEST_READS = [name for name, rule in rules(TrainOptions).items()
+                    if not (name in READ_BY or rule.group == POPULATION or name in ("schedule", "evaluate_every"))]
+
+
+@dataclass(frozen=True)
+class LrRangeOptions:
+    """Options of `fastmlp lr-range` beside those of `fastmlp train` that it takes.
+
+    Examples
+    --------
+    >>> LrRangeOptions(lr_min=0.0)
+    Traceback (most recent call last):
+    fastmlp.errors.ConfigError: --lr-min 0.0: rates that rise by equal factors begin above 0: raise it, or choose \
+--spacing linear
+    """
+
+    lr_min: float = option(1e-5, "rate of the first step", float, group=RANGE, low=0, high=LARGEST)
+    lr_max: float = option(10.0, "rate of the last step; the networks may diverge before", float, group=RANGE, above=0,
+                           high=LARGEST)
+    spacing: str = option("geometric", "geometric: from step to step the rate grows by the same factor, so that every "
+                          "power of ten is looked at alike; linear: by the same number", group=RANGE,
+                          choices=("geometric", "linear"))
+    epochs: int | None = option(None, f"epochs over which it rises (default: as many as make {RANGE_TEST_STEPS} steps)",
+                                int, group=RANGE, low=1)
+    points: int = option(40, "measurements of the validation accuracy on the way", int, group=RANGE, low=1, high=10_000)
+    members: int = option(4, "networks of different seeds that are trained at once, against the noise of one", int,
+                          group=RANGE, low=1, high=MOST_MEMBERS)
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.lr_min >= self.lr_max:
+            raise ConfigError(f"--lr-min {self.lr_min} must be below --lr-max {self.lr_max}: the rate rises")
+        if self.spacing == "geometric" and not self.lr_min:
+            raise ConfigError(f"--lr-min {self.lr_min}: rates that rise by equal factors begin above 0: raise it, or "
+                              f"choose --spacing linear")
+
+    def total_steps(self, n_train: int, batch_size: int) -> int:
+        """Updates of the whole test."""
+        steps_per_epoch = -(-n_train // batch_size)
+        return steps_per_epoch * (self.epochs or -(-RANGE_TEST_STEPS // steps_per_epoch))
 
 
 @dataclass(frozen=True)

@@ -208,8 +208,12 @@ def say_nothing(_: str) -> None:
     """What a quiet run does with its lines."""
 
 
-def write_circumstances(folder: Path, options: TrainOptions, data: Dataset, backend: Backend) -> None:
-    """Write config.json, with what was left to be decided filled in, and environment.json."""
+def write_circumstances(folder: Path, options: TrainOptions, data: Dataset, backend: Backend,
+                        used: dict[str, Any] | None = None) -> None:
+    """Write config.json, with what was left to be decided filled in, and environment.json.
+
+    Where other options were `used` than those of `fastmlp train`, they are written instead.
+    """
     from fastmlp import doctor
 
     decided: dict[str, Any] = {"device": backend.name, "out": folder}
@@ -221,6 +225,7 @@ def write_circumstances(folder: Path, options: TrainOptions, data: Dataset, back
         decided["data_memory"] = data.x_train.memory        # the order of the examples depends on it
     if options.data == "cifar10":
         decided["data_dir"] = data_folder(options.data_dir)
-    write_json(folder / "config.json", {**plain(options.resolved(len(data.y_train))), **decided})
+    used = plain(options.resolved(len(data.y_train))) if used is None else used
+    write_json(folder / "config.json", {**used, **decided})
     write_json(folder / "environment.json", {"device": backend.description, "command": sys.argv,
                                              **doctor.report(gpu=backend.name == "gpu")})
