@@ -79,4 +79,5 @@ def make_trainer(members: Sequence[TrainOptions], spec: NetworkSpec, parts: Mapp
                        [member.init_std for member in members])
     schedule = schedule or make_schedule(members, parts["train"].n)
     return Trainer(network, parts["train"], make_optimizer(options), schedule,
-                   batch_size=options.batch_size, seed=seed, bn_decay=options.bn_decay)
+                   batch_size=options.batch_size, seed=seed, bn_decay=options.bn_decay,
+                   snapshot_steps=options.snapshot_steps(parts["train"].n))

@@ -29,7 +29,8 @@ SMALLEST_MEMORY = 1_000_000     # for data: with less there is hardly a batch to
 READ_BY = {
     "lr": ("constant", "step"), "lr_drop": ("step",), "lr_drop_every": ("step",),
     "lr_min": ("cyclical", "one-cycle", "cosine"), "lr_max": ("cyclical", "one-cycle", "cosine"),
-    "step_size": ("cyclical",), "cycles": ("cyclical",), "epochs": ("constant", "step", "one-cycle", "cosine"),
+    "step_size": ("cyclical",), "cycles": ("cyclical",), "snapshots": ("cyclical",),
+    "epochs": ("constant", "step", "one-cycle", "cosine"),
 }
 
 
@@ -100,6 +101,9 @@ class TrainOptions:
     step_size: int | None = option(None, "steps from lowest to highest rate of a cycle (default: 5 * floor(n / batch))",
                                    int, group=TRAINING, low=1)
     cycles: int = option(2, "cycles of 2 * step size steps to train for", int, group=TRAINING, low=1)
+    snapshots: bool = option(
+        False, "keep the network at the end of every cycle: the model is their ensemble, whose accuracies are measured "
+        "beside those of the last one", bool, group=TRAINING)
     lr_drop: float = option(0.1, "factor by which the schedule step lowers the rate", float, group=TRAINING, above=0,
                             high=1)
     lr_drop_every: int = option(10, "epochs between the drops of the schedule step", int, group=TRAINING, low=1)
@@ -155,6 +159,9 @@ class TrainOptions:
         if self.momentum and self.optimizer != "sgd":
             raise ConfigError(f"--momentum {self.momentum} belongs to --optimizer sgd, not {self.optimizer}: "
                               f"leave it out")
+        if self.snapshots and self.cycles < 2:
+            raise ConfigError(f"--snapshots keeps the networks of several cycles, and --cycles {self.cycles} has one: "
+                              f"ask for more cycles, or leave it out")
         self._check_population()
 
     def _check_population(self) -> None:
@@ -197,6 +204,13 @@ class TrainOptions:
         if self.schedule == "cyclical":
             return replace(self, step_size=step_size)
         return replace(self, epochs=self.epochs or DEFAULT_EPOCHS)
+
+    def snapshot_steps(self, n_train: int) -> tuple[int, ...]:
+        """Steps after which snapshots are kept: the ends of all cycles but the last, whose is the trained network."""
+        step_size = self.resolved(n_train).step_size
+        if not self.snapshots or step_size is None:
+            return ()
+        return tuple(2 * step_size * k for k in range(1, self.cycles))
 
     def total_steps(self, n_train: int) -> int:
         """Updates of the whole training."""
@@ -256,6 +270,9 @@ class PredictOptions:
     target: str | None = option(None, "the column, or .npy file, of the true labels, if there is one: accuracy is "
                                 "then printed", group=DATA, metavar="COLUMN")
     data_dir: Path | None = option(None, "where CIFAR-10 lies", folder, group=DATA, metavar="DIR")
+    vote: bool = option(False, "predict the class that most of an ensemble's networks find the most probable, ties by "
+                        "their mean probability, in place of the class of the highest mean probability", bool,
+                        group=RESULTS)
     device: str = option("auto", "where to compute", group=RESULTS, choices=("auto", "cpu", "gpu"))
     out: Path = option(Path("predictions.csv"), "the file to write; an existing one is not overwritten", Path,
                        group=RESULTS, metavar="FILE")
