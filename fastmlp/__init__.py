@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fastmlp.model import load_model as load_model
     from fastmlp.network import Network as Network
     from fastmlp.population import fit_population as fit_population
+    from fastmlp.range_test import lr_range as lr_range
     from fastmlp.trainer import Trainer as Trainer
     from fastmlp.training import train as train
 
@@ -34,6 +35,7 @@ _HOMES = {
     "fit_population": "population",
     "load_dataset": "data",
     "load_model": "model",
+    "lr_range": "range_test",
     "resolve": "backend",
     "train": "training",
 }

@@ -68,11 +68,16 @@ def make_examples(options: TrainOptions, data: Dataset, standardizer: Standardiz
 
 
 def make_trainer(members: Sequence[TrainOptions], spec: NetworkSpec, parts: Mapping[str, Examples], *,
-                 seed: int) -> Trainer:
-    """A new network of these members, and what trains it; `seed` is that of the order of the examples."""
+                 seed: int, schedule: schedules.Schedule | None = None) -> Trainer:
+    """A new network of these members, and what trains it; `seed` is that of the order of the examples.
+
+    The schedule is the members' own, unless another is given.
+    """
     options, backend = members[0], parts["train"].backend
     network = Network(spec, backend, members=len(members), dtype=options.dtype, l2=[member.l2 for member in members])
     network.initialize([member.seed for member in members], [member.init for member in members],
                        [member.init_std for member in members])
-    return Trainer(network, parts["train"], make_optimizer(options), make_schedule(members, parts["train"].n),
-                   batch_size=options.batch_size, seed=seed, bn_decay=options.bn_decay)
+    schedule = schedule or make_schedule(members, parts["train"].n)
+    return Trainer(network, parts["train"], make_optimizer(options), schedule,
+                   batch_size=options.batch_size, seed=seed, bn_decay=options.bn_decay,
+                   snapshot_steps=options.snapshot_steps(parts["train"].n))

@@ -1,4 +1,4 @@
-"""The command line: `fastmlp train`, `study`, `predict`, `gradcheck`, `doctor`.
+"""The command line: `fastmlp train`, `study`, `lr-range`, `predict`, `gradcheck`, `doctor`.
 
 Exit codes: 0 done, 1 a gradient check failed, 2 bad options, data or device, 3 the training diverged, 130 Ctrl-C.
 """
@@ -14,10 +14,17 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from fastmlp import __version__
-from fastmlp.config import GradcheckOptions, PredictOptions, StudyOptions, TrainOptions
+from fastmlp.config import (
+    RANGE_TEST_READS,
+    GradcheckOptions,
+    LrRangeOptions,
+    PredictOptions,
+    StudyOptions,
+    TrainOptions,
+)
 from fastmlp.cpu import blas_threads
 from fastmlp.errors import ConfigError, FastMLPError
-from fastmlp.options import add_options, build, read_toml
+from fastmlp.options import add_options, build, read_toml, rules
 
 INTERRUPTED = 130       # exit code of a process that Ctrl-C ended, by the shells' convention: 128 + SIGINT
 
@@ -94,6 +101,14 @@ def _parser() -> Parser:
     add_options(train, TrainOptions)
     train.set_defaults(command=_train)
 
+    lr_range = commands.add_parser(
+        "lr-range", help="find the lowest and the highest learning rate that are worth training with",
+        description="Train a few networks while the learning rate rises over many powers of ten, and suggest the rates "
+        "from where the loss begins to fall to where it ceases to.")
+    add_options(lr_range, LrRangeOptions)
+    add_options(lr_range, TrainOptions, RANGE_TEST_READS)
+    lr_range.set_defaults(command=_lr_range)
+
     predict = commands.add_parser("predict", help="apply a trained network", description="Write predictions as CSV.")
     predict.add_argument("model", type=Path, metavar="MODEL", help="a model.safetensors that training wrote")
     predict.add_argument("data", metavar="DATA",
@@ -132,6 +147,16 @@ def _train(parsed: dict[str, Any]) -> int:
         from fastmlp.run import run_training as run
     with blas_threads(options.threads):
         _, result = run(options, say)
+    return INTERRUPTED if result["status"] == "interrupted" else 0
+
+
+def _lr_range(parsed: dict[str, Any]) -> int:
+    from fastmlp.range_test_run import run_lr_range
+
+    own = {name: parsed.pop(name) for name in rules(LrRangeOptions) if name in parsed}
+    options = build(TrainOptions, parsed)
+    with blas_threads(options.threads):
+        _, result = run_lr_range(options, build(LrRangeOptions, own), say)
     return INTERRUPTED if result["status"] == "interrupted" else 0
 
 

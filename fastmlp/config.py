@@ -13,12 +13,14 @@ from fastmlp.initializers import INITIALIZERS
 from fastmlp.kernels import PRECISIONS
 from fastmlp.kernels.activations import ACTIVATIONS
 from fastmlp.layout import LOSSES
-from fastmlp.options import check, count_or_fraction, flag, folder, memory_size, number_ranges, option
+from fastmlp.options import check, count_or_fraction, flag, folder, memory_size, number_ranges, option, rules
 from fastmlp.sweeps import MOST_MEMBERS, NOTATION, SWEEPABLE, Member, Sweep, combinations, make_members, parse_sweep
 
 SCHEDULES = ("cyclical", "constant", "step", "one-cycle", "cosine")
 DEFAULT_EPOCHS = 20
 DATA, NETWORK, TRAINING, POPULATION, RESULTS = "data", "network", "training", "population", "results"
+RANGE = "range test"
+RANGE_TEST_STEPS = 1000
 ORDERS = ("shared", "own")
 LARGEST = 1e30          # of rates and penalties: float32 holds it
 WIDEST = 10_000_000     # of a layer: beyond every memory
@@ -27,7 +29,8 @@ SMALLEST_MEMORY = 1_000_000     # for data: with less there is hardly a batch to
 READ_BY = {
     "lr": ("constant", "step"), "lr_drop": ("step",), "lr_drop_every": ("step",),
     "lr_min": ("cyclical", "one-cycle", "cosine"), "lr_max": ("cyclical", "one-cycle", "cosine"),
-    "step_size": ("cyclical",), "cycles": ("cyclical",), "epochs": ("constant", "step", "one-cycle", "cosine"),
+    "step_size": ("cyclical",), "cycles": ("cyclical",), "snapshots": ("cyclical",),
+    "epochs": ("constant", "step", "one-cycle", "cosine"),
 }
 
 
@@ -98,6 +101,9 @@ class TrainOptions:
     step_size: int | None = option(None, "steps from lowest to highest rate of a cycle (default: 5 * floor(n / batch))",
                                    int, group=TRAINING, low=1)
     cycles: int = option(2, "cycles of 2 * step size steps to train for", int, group=TRAINING, low=1)
+    snapshots: bool = option(
+        False, "keep the network at the end of every cycle: the model is their ensemble, whose accuracies are measured "
+        "beside those of the last one", bool, group=TRAINING)
     lr_drop: float = option(0.1, "factor by which the schedule step lowers the rate", float, group=TRAINING, above=0,
                             high=1)
     lr_drop_every: int = option(10, "epochs between the drops of the schedule step", int, group=TRAINING, low=1)
@@ -153,6 +159,9 @@ class TrainOptions:
         if self.momentum and self.optimizer != "sgd":
             raise ConfigError(f"--momentum {self.momentum} belongs to --optimizer sgd, not {self.optimizer}: "
                               f"leave it out")
+        if self.snapshots and self.cycles < 2:
+            raise ConfigError(f"--snapshots keeps the networks of several cycles, and --cycles {self.cycles} has one: "
+                              f"ask for more cycles, or leave it out")
         self._check_population()
 
     def _check_population(self) -> None:
@@ -196,12 +205,62 @@ class TrainOptions:
             return replace(self, step_size=step_size)
         return replace(self, epochs=self.epochs or DEFAULT_EPOCHS)
 
+    def snapshot_steps(self, n_train: int) -> tuple[int, ...]:
+        """Steps after which snapshots are kept: the ends of all cycles but the last, whose is the trained network."""
+        step_size = self.resolved(n_train).step_size
+        if not self.snapshots or step_size is None:
+            return ()
+        return tuple(2 * step_size * k for k in range(1, self.cycles))
+
     def total_steps(self, n_train: int) -> int:
         """Updates of the whole training."""
         options = self.resolved(n_train)
         if options.step_size is not None and options.schedule == "cyclical":
             return 2 * options.step_size * options.cycles
         return (options.epochs or DEFAULT_EPOCHS) * -(-n_train // self.batch_size)
+
+
+#: Options of `fastmlp train` that a range test takes too: all but those on how the rate goes, and on who is trained.
+RANGE_TEST_READS = [name for name, rule in rules(TrainOptions).items()
+                    if not (name in READ_BY or rule.group == POPULATION or name in ("schedule", "evaluate_every"))]
+
+
+@dataclass(frozen=True)
+class LrRangeOptions:
+    """Options of `fastmlp lr-range` beside those of `fastmlp train` that it takes.
+
+    Examples
+    --------
+    >>> LrRangeOptions(lr_min=0.0)
+    Traceback (most recent call last):
+    fastmlp.errors.ConfigError: --lr-min 0.0: rates that rise by equal factors begin above 0: raise it, or choose \
+--spacing linear
+    """
+
+    lr_min: float = option(1e-5, "rate of the first step", float, group=RANGE, low=0, high=LARGEST)
+    lr_max: float = option(10.0, "rate of the last step; the networks may diverge before", float, group=RANGE, above=0,
+                           high=LARGEST)
+    spacing: str = option("geometric", "geometric: from step to step the rate grows by the same factor, so that every "
+                          "power of ten is looked at alike; linear: by the same number", group=RANGE,
+                          choices=("geometric", "linear"))
+    epochs: int | None = option(None, f"epochs over which it rises (default: as many as make {RANGE_TEST_STEPS} steps)",
+                                int, group=RANGE, low=1)
+    points: int = option(40, "measurements of the validation accuracy on the way", int, group=RANGE, low=1, high=10_000)
+    members: int = option(4, "networks of different seeds that are trained at once, against the noise of one", int,
+                          group=RANGE, low=1, high=MOST_MEMBERS)
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.lr_min >= self.lr_max:
+            raise ConfigError(f"--lr-min {self.lr_min} must be below --lr-max {self.lr_max}: the rate rises")
+        if self.spacing == "geometric" and not self.lr_min:
+            raise ConfigError(f"--lr-min {self.lr_min}: rates that rise by equal factors begin above 0: raise it, or "
+                              f"choose --spacing linear")
+
+    def total_steps(self, n_train: int, batch_size: int) -> int:
+        """Updates of the whole test."""
+        steps_per_epoch = -(-n_train // batch_size)
+        return steps_per_epoch * (self.epochs or -(-RANGE_TEST_STEPS // steps_per_epoch))
 
 
 @dataclass(frozen=True)
@@ -211,6 +270,9 @@ class PredictOptions:
     target: str | None = option(None, "the column, or .npy file, of the true labels, if there is one: accuracy is "
                                 "then printed", group=DATA, metavar="COLUMN")
     data_dir: Path | None = option(None, "where CIFAR-10 lies", folder, group=DATA, metavar="DIR")
+    vote: bool = option(False, "predict the class that most of an ensemble's networks find the most probable, ties by "
+                        "their mean probability, in place of the class of the highest mean probability", bool,
+                        group=RESULTS)
     device: str = option("auto", "where to compute", group=RESULTS, choices=("auto", "cpu", "gpu"))
     out: Path = option(Path("predictions.csv"), "the file to write; an existing one is not overwritten", Path,
                        group=RESULTS, metavar="FILE")

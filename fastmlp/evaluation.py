@@ -115,15 +115,22 @@ def predict_scores(network: Network, examples: Examples) -> npt.NDArray[Any]:
 
     A lone network's logits; of several members, whose probabilities are averaged, the logarithm of that mean.
     """
+    return predict_ballots(network, examples)[0]
+
+
+def predict_ballots(network: Network, examples: Examples) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+    """The outputs of `predict_scores`, and how many members vote for each class: both (n, C), on the host."""
     if network.members == 1:
-        logits: npt.NDArray[Any] = predict_logits(network, examples)[0]
-        return logits
-    scores, start = np.empty((examples.n, network.spec.n_classes)), 0
+        logits = predict_logits(network, examples)
+        return logits[0], count_votes(logits)
+    shape, start = (examples.n, network.spec.n_classes), 0
+    scores, votes = np.empty(shape), np.empty(shape, np.int64)
     with network.backend.explaining_memory():
         for rows, chunk, _ in chunks_of_logits(network, examples):
-            scores[start:start + rows.shape[0]] = mean_scores(network.backend.to_host(chunk))
+            logits, here = network.backend.to_host(chunk), slice(start, start + rows.shape[0])
+            scores[here], votes[here] = mean_scores(logits), count_votes(logits)
             start += rows.shape[0]
-    return scores
+    return scores, votes
 
 
 def mean_scores(logits: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
@@ -131,15 +138,38 @@ def mean_scores(logits: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     return np.asarray(np.logaddexp.reduce(log_softmax(logits), axis=0) - np.log(len(logits)))
 
 
-def ensemble_accuracy(network: Network, examples: Examples, members: Sequence[int]) -> float:
-    """Fraction of the examples that these members' averaged probabilities classify correctly, by sample weights."""
+def count_votes(logits: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """How many members find each class the most probable.  logits (M, n, C)  ->  (n, C)."""
+    return np.asarray((logits.argmax(axis=-1)[..., None] == np.arange(logits.shape[-1])).sum(axis=0))
+
+
+def majority(votes: npt.NDArray[Any], scores: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """The class with the most votes; among several, the one of the highest score.  votes, scores (n, C)  ->  (n,).
+
+    Examples
+    --------
+    >>> majority(np.array([[2, 1, 0], [1, 1, 0]]), np.array([[-2.0, -0.2, -3.0], [-2.0, -1.0, -0.9]])).tolist()
+    [0, 1]
+    """
+    most = votes == votes.max(axis=-1, keepdims=True)
+    return np.asarray(np.where(most, scores, -np.inf).argmax(axis=-1))
+
+
+def ensemble_accuracy(network: Network, examples: Examples, members: Sequence[int], *, vote: bool = False) -> float:
+    """Fraction of the examples that these members' averaged probabilities classify correctly, by sample weights.
+
+    With `vote` it is that of the class that most of them vote for, see `majority`.
+    """
     correct = total = 0.0
     read, chosen = network.backend.to_host, list(members)
     with network.backend.explaining_memory():
         for rows, chunk, _ in chunks_of_logits(network, examples):
             labels = read(network.backend.xp.take(examples.labels, rows, axis=0))
             counts = read(examples.counts(rows)).astype(np.float64)
-            correct += float(counts @ (mean_scores(read(chunk)[chosen]).argmax(axis=-1) == labels))
+            logits = read(chunk)[chosen]
+            scores = mean_scores(logits)
+            decided = majority(count_votes(logits), scores) if vote else scores.argmax(axis=-1)
+            correct += float(counts @ (decided == labels))
             total += float(counts.sum())
     return correct / (total or 1.0)
 

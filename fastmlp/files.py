@@ -25,7 +25,8 @@ RESULT_FILE = "result.json"
 #: The files that mark a folder as that of a run, from its beginning on ...
 FIRST_FILES = ("config.json", "environment.json")
 #: ... and those that may lie there from a run that was killed.
-LATER_FILES = ("history.csv", "members.csv", "summary.csv", "model.safetensors", "curves.png", "weights.png")
+LATER_FILES = ("history.csv", "members.csv", "summary.csv", "model.safetensors", "curves.png", "weights.png",
+               "lr-range.csv", "lr-range.png")
 
 
 def write_atomically(path: str | Path, data: bytes | str) -> None:

@@ -48,6 +48,8 @@ class Outcome:
         Its rows of the history, as `History` has them for one network, as long as it did not diverge.
     tensors : dict
         Its numbers after the last of these rows, see `parameters.tensors_of`; none, if it was never begun.
+    snapshots : list of dict
+        Its numbers at the ends of the cycles before the last, likewise, if they were asked for.
     seconds : float
         Its share of the time spent in training steps.
     """
@@ -56,6 +58,7 @@ class Outcome:
     status: str = INTERRUPTED
     history: list[Row] = field(default_factory=list)
     tensors: Tensors = field(default_factory=dict)
+    snapshots: list[Tensors] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
@@ -208,6 +211,7 @@ def _train_group(outcomes: Sequence[Outcome], spec: NetworkSpec, parts: dict[str
                           else FINISHED if goes_on else INTERRUPTED)
         outcome.history = [_row_of(row, k, single) for row in history.rows if single or not row["frozen"][k]]
         outcome.tensors = chosen(tensors, [k])
+        outcome.snapshots = [chosen(snapshot, [k]) for snapshot in trainer.snapshots.values()]
         outcome.seconds = sum(history.epoch_seconds) / len(outcomes)
     return goes_on
 

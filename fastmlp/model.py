@@ -20,7 +20,7 @@ from fastmlp.backend import Backend
 from fastmlp.data.rows_on_disk import Rows
 from fastmlp.data.standardize import Standardizer
 from fastmlp.errors import DataError, ModelFileError
-from fastmlp.evaluation import predict_scores, softmax
+from fastmlp.evaluation import majority, predict_ballots, softmax
 from fastmlp.examples import Examples
 from fastmlp.files import write_atomically
 from fastmlp.layout import NetworkSpec
@@ -59,20 +59,25 @@ class Model:
 
     def logits(self, x: Rows) -> npt.NDArray[Any]:
         """Outputs before softmax; an ensemble's are logarithms of its probabilities.  x (n, D)  ->  (n, C)."""
+        return self.ballots(x)[0]
+
+    def ballots(self, x: Rows) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+        """The logits, and how many of an ensemble's networks vote for each class.  x (n, D)  ->  (n, C), (n, C)."""
         spec = self.network.spec
         if x.ndim != 2 or x.shape[1] != spec.n_inputs:
             raise DataError(f"X has shape {x.shape}, but this model was trained on {spec.n_inputs} features (columns)")
         examples = Examples(x, np.zeros(len(x), np.int64), spec.n_classes, self.standardizer, self.network.backend,
                             self.network.dtype.name)
-        return predict_scores(self.network, examples)
+        return predict_ballots(self.network, examples)
 
     def predict_proba(self, x: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """Probability of each class.  x (n, D)  ->  (n, C), rows that sum to 1."""
         return softmax(self.logits(x))
 
-    def predict(self, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """The most probable label.  x (n, D)  ->  (n,)."""
-        labels: npt.NDArray[Any] = self.classes[self.logits(x).argmax(axis=-1)]
+    def predict(self, x: npt.NDArray[Any], *, vote: bool = False) -> npt.NDArray[Any]:
+        """The most probable label, or by vote that of most networks, ties by probability.  x (n, D)  ->  (n,)."""
+        scores, votes = self.ballots(x)
+        labels: npt.NDArray[Any] = self.classes[majority(votes, scores) if vote else scores.argmax(axis=-1)]
         return labels
 
 

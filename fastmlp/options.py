@@ -150,11 +150,13 @@ def _check_value(name: str, value: Any, rule: Rule) -> None:
             raise ConfigError(f"{flag(name)} {value}: must be {demand}")
 
 
-def add_options(parser: argparse.ArgumentParser, options: type[Any]) -> None:
-    """Give a parser one flag for each field; flags that are not used leave no trace in the parsed arguments."""
+def add_options(parser: argparse.ArgumentParser, options: type[Any], only: Collection[str] | None = None) -> None:
+    """Give a parser one flag for each field, or for some; flags that are not used leave no trace in what is parsed."""
     defaults = {field.name: field.default for field in dataclasses.fields(options)}
     groups: dict[str, Any] = {}
     for name, rule in rules(options).items():
+        if only is not None and name not in only:
+            continue
         if rule.group not in groups:
             groups[rule.group] = parser.add_argument_group(rule.group)
         details: dict[str, Any] = {

@@ -18,7 +18,7 @@ from fastmlp.data import Dataset
 from fastmlp.data.arrays import from_arrays
 from fastmlp.data.standardize import Standardizer
 from fastmlp.errors import ConfigError, DivergenceError
-from fastmlp.evaluation import evaluate, log_softmax, predict_scores
+from fastmlp.evaluation import evaluate, log_softmax, majority, predict_ballots
 from fastmlp.examples import Examples
 from fastmlp.groups import INTERRUPTED, Outcome, check_parts, fit_standardizer, smallest_part, train_members
 from fastmlp.model import Model
@@ -55,7 +55,9 @@ class Population:
     test : dict
         By member: `test_loss` and `test_accuracy`, of the chosen setting's members that did not diverge.
     ensemble_accuracy, ensemble_log_loss : float or None
-        Of these members' averaged probabilities on the test part.
+        Of these members' averaged probabilities, their snapshots' among them, on the test part.
+    ensemble_vote_accuracy : float or None
+        Of their votes, see `evaluation.majority`.
     """
 
     outcomes: list[Outcome]
@@ -67,6 +69,7 @@ class Population:
     test: dict[int, dict[str, float]] = field(default_factory=dict)
     ensemble_accuracy: float | None = None
     ensemble_log_loss: float | None = None
+    ensemble_vote_accuracy: float | None = None
 
     @property
     def interrupted(self) -> bool:
@@ -132,18 +135,21 @@ class Population:
         sound = [k for k in possible if summary["diverged"][k] <= summary["n"][k]] or possible
         return max(sound, key=lambda k: summary["val_accuracy_mean"][k] or 0.0)
 
-    def network(self, *members: int) -> Network:
-        """Members as a network where they were trained, with copies of their numbers."""
+    def network(self, *members: int, snapshots: bool = False) -> Network:
+        """Members as a network where they were trained, with copies of their numbers; snapshots too, if asked."""
         outcomes = [self.outcomes[k] for k in members]
-        options, tensors = outcomes[0].member.options, joined([outcome.tensors for outcome in outcomes])
+        parts = [(outcome, tensors) for outcome in outcomes
+                 for tensors in (*(outcome.snapshots if snapshots else ()), outcome.tensors)]
+        options, tensors = outcomes[0].member.options, joined([tensors for _, tensors in parts])
         return make_network(make_spec(options, self.data), self.backend, tensors, dtype=options.dtype,
-                            l2=[outcome.member.options.l2 for outcome in outcomes])
+                            l2=[outcome.member.options.l2 for outcome, _ in parts])
 
     def model(self, *members: int) -> Model:
         """A member, or several as an ensemble, ready to predict; by default the chosen setting's ensemble."""
         members = members or tuple(self.members_of(self.choose() if self.chosen is None else self.chosen))
-        return Model(self.network(*members), self.standardizer, self.data.classes, self.data.image_shape,
-                     self.data.feature_names)
+        data = self.data
+        return Model(self.network(*members, snapshots=True), self.standardizer, data.classes, data.image_shape,
+                     data.feature_names)
 
     def measure_test(self) -> None:
         """Choose a setting and measure its members, and all of them as an ensemble, on the test part. Do it once.
@@ -157,14 +163,19 @@ class Population:
         dtype = self.outcomes[0].member.options.dtype
         test = Examples(data.x_test, data.y_test, len(data.classes), self.standardizer, self.backend, dtype)
         scores = np.full((len(data.y_test), len(data.classes)), -np.inf)        # logarithms of sums of probabilities
+        votes, voters = np.zeros(scores.shape, np.int64), 0
         for some in (good[k:k + TOGETHER] for k in range(0, len(good), TOGETHER)):
             network = self.network(*some)
             score = evaluate(network, test)
             for place, k in enumerate(some):
                 self.test[k] = {"test_loss": float(score.loss[place]), "test_accuracy": float(score.accuracy[place])}
-            scores = np.logaddexp(scores, log_softmax(predict_scores(network, test)) + math.log(len(some)))
-        of_label = scores[np.arange(len(scores)), data.y_test] - math.log(len(good))
+            network = self.network(*some, snapshots=True)
+            more_scores, more_votes = predict_ballots(network, test)
+            scores = np.logaddexp(scores, log_softmax(more_scores) + math.log(network.members))
+            votes, voters = votes + more_votes, voters + network.members
+        of_label = scores[np.arange(len(scores)), data.y_test] - math.log(voters)
         self.ensemble_accuracy = float(np.mean(scores.argmax(axis=1) == data.y_test))
+        self.ensemble_vote_accuracy = float(np.mean(majority(votes, scores) == data.y_test))
         self.ensemble_log_loss = -float(np.mean(of_label))
 
 

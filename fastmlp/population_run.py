@@ -95,8 +95,9 @@ def summarize(population: Population, status: str, seconds: float) -> dict[str, 
         "diverged": sum(summary["diverged"]),
         "settings": len(population.settings),
         "chosen": None if chosen is None else population.settings[chosen],
-        "ensemble_members": 0 if chosen is None else len(population.members_of(chosen)),
+        "ensemble_members": 0 if chosen is None else ensemble_size(population, chosen),
         "ensemble_test_accuracy": population.ensemble_accuracy,
+        "ensemble_vote_test_accuracy": population.ensemble_vote_accuracy,
         "ensemble_test_log_loss": population.ensemble_log_loss,
         **{name: None if chosen is None else summary[name][chosen] for name in names},
         "n_parameters": make_spec(outcomes[0].member.options, population.data).n_parameters,
@@ -148,8 +149,14 @@ def table(population: Population) -> list[str]:
     if chosen is not None and population.ensemble_accuracy is not None:
         which = f" with {names[chosen]}, the best by validation" if len(names) > 1 else ""
         lines += [f"test   accuracy {_accuracy(summary, 'test_accuracy', chosen)}{which}",
-                  f"       ensemble of {summary['n'][chosen]}: {population.ensemble_accuracy:.4f}"]
+                  f"       ensemble of {ensemble_size(population, chosen)}: {population.ensemble_accuracy:.4f}, by "
+                  f"vote {population.ensemble_vote_accuracy:.4f}"]
     return lines
+
+
+def ensemble_size(population: Population, setting: int) -> int:
+    """Networks in a setting's ensemble: its members that did not diverge, and their snapshots."""
+    return sum(1 + len(population.outcomes[k].snapshots) for k in population.members_of(setting))
 
 
 def _accuracy(summary: dict[str, list[Any]], name: str, setting: int) -> str:

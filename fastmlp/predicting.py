@@ -12,8 +12,8 @@ from fastmlp.backend import resolve
 from fastmlp.config import PredictOptions
 from fastmlp.data import read_examples
 from fastmlp.data.validate import encode_known_labels
-from fastmlp.errors import OutputError
-from fastmlp.evaluation import softmax
+from fastmlp.errors import ConfigError, OutputError
+from fastmlp.evaluation import majority, softmax
 from fastmlp.files import write_csv
 from fastmlp.model import load_model
 
@@ -41,8 +41,10 @@ def run_prediction(model_path: Path, data: str, options: PredictOptions, say: Ca
         raise OutputError(f"{options.out} exists and is not overwritten: name another file with --out, or remove it")
     model = load_model(model_path, resolve(options.device))
     examples = read_examples(data, data_dir=options.data_dir, target=options.target, columns=model.feature_names)
-    logits = model.logits(examples.x)
-    numbers = logits.argmax(axis=-1)                                    # (n,)
+    if options.vote and model.network.members == 1:
+        raise ConfigError(f"--vote is for ensembles, and {model_path} holds one network: leave it out")
+    logits, votes = model.ballots(examples.x)
+    numbers = majority(votes, logits) if options.vote else logits.argmax(axis=-1)      # (n,)
     known = None if examples.y is None else encode_known_labels(examples.y, model.classes)
     columns: dict[str, Any] = {"row": range(len(logits)), "prediction": model.classes[numbers].tolist()}
     for label, p in zip(model.classes.tolist(), softmax(logits).T, strict=True):

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,14 @@ from fastmlp.data.download import data_folder
 from fastmlp.data.rows_on_disk import RowsOnDisk
 from fastmlp.data.standardize import Standardizer
 from fastmlp.errors import DivergenceError
-from fastmlp.evaluation import evaluate
+from fastmlp.evaluation import ensemble_accuracy, evaluate
 from fastmlp.examples import Examples
 from fastmlp.files import RESULT_FILE, make_run_folder, write_csv, write_json
 from fastmlp.history import History
 from fastmlp.layout import NetworkSpec
 from fastmlp.model import Model, save_model
 from fastmlp.options import plain
+from fastmlp.parameters import joined, make_network, tensors_of
 from fastmlp.progress import make_progress
 from fastmlp.trainer import Trainer, check_batches
 from fastmlp.training import train
@@ -91,12 +93,18 @@ def run_training(options: TrainOptions, say: Callable[[str], None] = print) -> t
             status = "interrupted"
         result = summarize(trainer, history, parts if status == "finished" else {}, status,
                            time.perf_counter() - began)
+        if status == "finished" and trainer.snapshots:
+            model = snapshot_ensemble(model, trainer)
+            result |= measure_ensemble(model, parts)
         write_results(folder, options, data, model, trainer, history, result)
     if failure is not None:
         raise DivergenceError(f"{failure}; written to {folder}", step=failure.step, lr=failure.lr)
     if status == "finished":
         say(f"test   accuracy {result['test_accuracy']:.4f}, loss {result['test_loss']:.4f} after "
             f"{result['seconds_training']:.2f} s of training ({result['seconds_per_epoch']:.3f} s an epoch)")
+        if trainer.snapshots and "test" in parts:
+            say(f"       ensemble of {model.network.members} cycles' ends: {result['ensemble_test_accuracy']:.4f}, by "
+                f"vote {result['ensemble_vote_test_accuracy']:.4f}")
     say(f"{status}: results in {folder}")
     return folder, result
 
@@ -178,6 +186,22 @@ def summarize(trainer: Trainer, history: History, parts: dict[str, Examples], st
     }
 
 
+def snapshot_ensemble(model: Model, trainer: Trainer) -> Model:
+    """The networks of all cycles' ends as one model; the trained one is the last."""
+    network = trainer.network
+    tensors = joined([*trainer.snapshots.values(), tensors_of(network)])
+    l2 = np.repeat(network.backend.to_host(network.l2), len(tensors["w0"]))
+    return replace(model, network=make_network(network.spec, network.backend, tensors, dtype=network.dtype.name, l2=l2))
+
+
+def measure_ensemble(model: Model, parts: dict[str, Examples]) -> dict[str, Any]:
+    """What result.json says about an ensemble: accuracies of its mean probability and of its vote."""
+    everyone = range(model.network.members)
+    return {"ensemble_members": len(everyone), **{
+        f"ensemble_{word}{part}_accuracy": ensemble_accuracy(model.network, parts[part], everyone, vote=bool(word))
+        for part in ("test", "val") if part in parts for word in ("", "vote_")}}
+
+
 def write_results(folder: Path, options: TrainOptions, data: Dataset, model: Model, trainer: Trainer, history: History,
                   result: dict[str, Any]) -> None:
     """Write history, model, pictures and, last, the result, whose presence marks the folder as finished."""
@@ -192,15 +216,15 @@ def write_results(folder: Path, options: TrainOptions, data: Dataset, model: Mod
         steps = np.linspace(0, max(trainer.step, 1), 400)
         plot_curves(columns, folder / "curves.png", title=title, lr_curve=(steps, trainer.schedule(steps)))
     if data.image_shape is not None and len(options.hidden) <= 1 and data.image_shape[0] in (1, 3):
-        first = _first_weights(model)
+        first = _first_weights(trainer)
         if np.isfinite(first).all():
             plot_weights(first, data.image_shape, [str(label) for label in data.classes], folder / "weights.png")
     write_json(folder / RESULT_FILE, result)
 
 
-def _first_weights(model: Model) -> npt.NDArray[Any]:
+def _first_weights(trainer: Trainer) -> npt.NDArray[Any]:
     """The first layer's weights on the host, (D, H)."""
-    network = model.network
+    network = trainer.network
     return network.backend.to_host(network.views()["w0"][0])
 
 
@@ -208,8 +232,12 @@ def say_nothing(_: str) -> None:
     """What a quiet run does with its lines."""
 
 
-def write_circumstances(folder: Path, options: TrainOptions, data: Dataset, backend: Backend) -> None:
-    """Write config.json, with what was left to be decided filled in, and environment.json."""
+def write_circumstances(folder: Path, options: TrainOptions, data: Dataset, backend: Backend,
+                        used: dict[str, Any] | None = None) -> None:
+    """Write config.json, with what was left to be decided filled in, and environment.json.
+
+    Where other options were `used` than those of `fastmlp train`, they are written instead.
+    """
     from fastmlp import doctor
 
     decided: dict[str, Any] = {"device": backend.name, "out": folder}
@@ -221,6 +249,7 @@ def write_circumstances(folder: Path, options: TrainOptions, data: Dataset, back
         decided["data_memory"] = data.x_train.memory        # the order of the examples depends on it
     if options.data == "cifar10":
         decided["data_dir"] = data_folder(options.data_dir)
-    write_json(folder / "config.json", {**plain(options.resolved(len(data.y_train))), **decided})
+    used = plain(options.resolved(len(data.y_train))) if used is None else used
+    write_json(folder / "config.json", {**used, **decided})
     write_json(folder / "environment.json", {"device": backend.description, "command": sys.argv,
                                              **doctor.report(gpu=backend.name == "gpu")})

@@ -82,6 +82,30 @@ def step_decay(step: Steps, *, lr: Rate, drop: float, every: int) -> npt.NDArray
     return np.asarray(lr, np.float64) * drop ** np.floor(np.asarray(step, np.float64) / every)
 
 
+def linear_rise(step: Steps, *, lr_min: Rate, lr_max: Rate, total_steps: int) -> npt.NDArray[np.float64]:
+    """From lr_min in the first step to lr_max in the last, by equal steps (Smith 2015, section 3.3).
+
+    Examples
+    --------
+    >>> linear_rise([0, 5, 10], lr_min=0.0, lr_max=1.0, total_steps=11).tolist()
+    [0.0, 0.5, 1.0]
+    """
+    progress = np.asarray(step, np.float64) / max(total_steps - 1, 1)
+    return lr_min + (np.asarray(lr_max) - lr_min) * progress
+
+
+def geometric_rise(step: Steps, *, lr_min: Rate, lr_max: Rate, total_steps: int) -> npt.NDArray[np.float64]:
+    """From lr_min > 0 in the first step to lr_max in the last, by equal factors.
+
+    Examples
+    --------
+    >>> geometric_rise([0, 5, 10], lr_min=0.01, lr_max=1.0, total_steps=11).round(6).tolist()
+    [0.01, 0.1, 1.0]
+    """
+    progress = np.asarray(step, np.float64) / max(total_steps - 1, 1)
+    return np.asarray(lr_min * (np.asarray(lr_max) / lr_min) ** progress)
+
+
 def _half_cosine(progress: npt.NDArray[np.float64], first: Rate, last: Rate) -> npt.NDArray[np.float64]:
     """From `first` at progress 0 to `last` at 1, flat at both ends and beyond them."""
     weight = 0.5 * (1.0 + np.cos(np.pi * np.clip(progress, 0.0, 1.0)))

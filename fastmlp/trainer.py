@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from fastmlp.examples import Batch, Examples
 from fastmlp.good_state import GoodState
 from fastmlp.network import Network
 from fastmlp.optimizers import Optimizer
+from fastmlp.parameters import Tensors, tensors_of
 from fastmlp.progress import Progress
 from fastmlp.recording import Recording
 from fastmlp.schedules import Schedule
@@ -107,6 +109,8 @@ class Trainer:
     record : bool, default True
         On a GPU, record steps as CUDA graphs and replay them, instead of launching every kernel every time. The
         numbers are the same.
+    snapshot_steps : collection of int, default none
+        Steps after which the network is copied, also amid an epoch, which then goes on as if nothing had been.
 
     Attributes
     ----------
@@ -114,6 +118,8 @@ class Trainer:
         Updates made, epochs begun.
     rate_factor : float
         Multiplies the schedule; 1 unless a stopping rule lowers it.
+    snapshots : dict
+        The copies by step, see `parameters.tensors_of`. Those of members that diverge later are not taken back.
     frozen : list of Divergence or None, one a member
         Members of a population that diverged. Their rates are 0 from then on, and after every epoch their parts of the
         state are put back to what they were before the epoch in which it happened: their gradients may be NaN, and
@@ -122,7 +128,7 @@ class Trainer:
 
     def __init__(self, network: Network, examples: Examples, optimizer: Optimizer, schedule: Schedule, *,
                  batch_size: int, seed: int = 0, bn_decay: float = 0.9, shuffle: bool = True,
-                 record: bool = True) -> None:
+                 record: bool = True, snapshot_steps: Collection[int] = ()) -> None:
         check_batches(examples.n, batch_size, network.spec.batch_norm and bool(network.spec.hidden))
         network.backend.check(network.parameters, examples.data)
         if (examples.n_features, examples.n_classes, examples.dtype) != (
@@ -135,6 +141,7 @@ class Trainer:
         self.rng = generator(seed, Stream.ORDER)
         self.step = self.epoch = 0
         self.rate_factor = 1.0
+        self.snapshot_steps, self.snapshots = frozenset(snapshot_steps), dict[int, Tensors]()
         self.record = record and network.backend.records
         self._recordings: dict[tuple[int, ...], Recording] = {}
         self._seen: set[tuple[int, ...]] = set()        # stretches of steps that have run, call by call
@@ -190,6 +197,8 @@ class Trainer:
                     until = done + len(sizes)
                     self._run(sizes, rows, plan[done:until, ...], losses[done:until, ...])
                     done = until
+                    if self.step + done in self.snapshot_steps:
+                        self.snapshots[self.step + done] = tensors_of(network)
                     watcher.step(self.step + done)
         except BaseException:                           # possibly amid an update: go back to a state that is whole
             self.optimizer = self._good.restore()
@@ -212,13 +221,18 @@ class Trainer:
                 *optimizer.state.values(), *buffers, *settings, self.bn_decay]
 
     def _stretches(self, n_steps: int) -> list[tuple[int, ...]]:
-        """The next steps' batch sizes, grouped as the steps run together: one by one, or as many as are recorded."""
+        """The next steps' batch sizes, grouped as the steps run together: one by one, or as many as are recorded.
+
+        A group ends where a snapshot is due.
+        """
         sizes = [min(self.batch_size, self.examples.n - k * self.batch_size) for k in range(n_steps)]
         work = 3.0 * self.batch_size * self.network.layout.size         # forward, and backward to weights and inputs
         at_once = self.network.backend.steps_at_once(work) if self.record else 1
         if self.examples.streams:
             at_once = min(at_once, max(1, self.examples.rows_at_once // self.batch_size))
-        return [tuple(sizes[k:k + at_once]) for k in range(0, n_steps, at_once)]
+        due = {step - self.step for step in self.snapshot_steps}
+        bounds = sorted({*range(0, n_steps, at_once), n_steps, *(due & set(range(n_steps)))})
+        return [tuple(sizes[first:last]) for first, last in pairwise(bounds)]
 
     @property
     def _statistics_begun(self) -> bool:

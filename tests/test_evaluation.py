@@ -5,7 +5,16 @@ import pytest
 from tolerances import assert_close
 
 from fastmlp.backend import Backend
-from fastmlp.evaluation import evaluate, folded_layers, predict_logits, softmax
+from fastmlp.evaluation import (
+    count_votes,
+    ensemble_accuracy,
+    evaluate,
+    folded_layers,
+    majority,
+    predict_ballots,
+    predict_logits,
+    softmax,
+)
 from fastmlp.network import BATCH_NORM_EPS
 
 
@@ -105,3 +114,29 @@ def test_softmax_sums_to_one_and_cannot_overflow():
     p = softmax(np.array([[1e4, 0.0, -1e4], [0.0, 0.0, 0.0]], np.float32))
     assert p.dtype == np.float64
     assert_close(p, [[1, 0, 0], [1 / 3] * 3], 1e-15)
+
+
+def test_a_vote_counts_heads_and_ties_go_to_the_higher_mean_probability():
+    sure, mild = [9.0, 0.0, 0.0], [0.0, 1.0, 0.0]
+    logits = np.array([[sure, sure], [mild, mild], [mild, [0.0, 0.0, 1.0]]])            # (M, n, C) = (3, 2, 3)
+    votes = count_votes(logits)
+    assert votes.tolist() == [[1, 2, 0], [1, 1, 1]]
+    scores = np.log(softmax(logits).mean(axis=0))
+    assert scores.argmax(axis=1).tolist() == [0, 0]
+    assert majority(votes, scores).tolist() == [1, 0]
+
+
+def test_ensembles_are_scored_by_mean_probability_or_by_vote(trained, make_examples, monkeypatch):
+    network, _ = trained()
+    examples = make_examples(sample_weight=np.arange(60) % 3)
+    set_rows_at_once(monkeypatch, network, 25)
+    p = softmax(predict_logits(network, examples))                      # (M, n, C)
+    scores, votes = predict_ballots(network, examples)
+    assert_close(np.exp(scores), p.mean(axis=0), 1e-13)
+    heads = np.array([np.bincount(p[:, k].argmax(axis=1), minlength=4) for k in range(60)])
+    assert (votes == heads).all()
+    by_mean, by_vote = p.mean(axis=0).argmax(axis=1), (heads + p.mean(axis=0)).argmax(axis=1)
+    assert (by_mean != by_vote).any()
+    for decided, vote in ((by_mean, False), (by_vote, True)):
+        expected = np.average(decided == examples.labels, weights=np.arange(60) % 3)
+        assert ensemble_accuracy(network, examples, range(3), vote=vote) == pytest.approx(expected)
