@@ -11,8 +11,9 @@ import numpy as np
 from fastmlp.population import mean_and_interval
 from fastmlp.studies.catalogue import MEASURES, Row, Study
 from fastmlp.studies.claims import Runs, decide
-from fastmlp.studies.figures import comparison_figure, curves_figure, scatter_figure
+from fastmlp.studies.figures import curves_figure, scatter_figure
 from fastmlp.studies.findings import Comparison, Figure, Finding, Table
+from fastmlp.studies.interval_figures import comparison_figure
 from fastmlp.studies.reading import ours, spread
 from fastmlp.studies.store import Result
 
@@ -68,7 +69,7 @@ def find(study: Study, runs: Runs, *, comparable: bool) -> Finding:
 def label_rows(rows: Sequence[Row]) -> list[str]:
     """What tells the settings of a study apart, in a few words each; what all share is left out."""
     shared = set.intersection(*({(name, str(value)) for name, value in _described(row).items()} for row in rows))
-    return [", ".join(WRITTEN[name](value) if name in WRITTEN else f"{name} {value}"
+    return [row.label or ", ".join(WRITTEN[name](value) if name in WRITTEN else f"{name} {value}"
                       for name, value in _described(row).items() if (name, str(value)) not in shared) or "the setting"
             for row in rows]
 

@@ -74,12 +74,15 @@ class Row:
         Names of `MEASURES` and the figures that the report states for them.
     note : str
         What else it says of this setting.
+    label : str
+        What it is called; by default by what tells it from the others.
     """
 
     options: dict[str, Any]
     half_cycle: int = HALF_CYCLE
     reported: dict[str, float] = field(default_factory=dict)
     note: str = ""
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,8 @@ class Study:
     best: dict[str, Any] = field(default_factory=dict)
     claims: tuple[dict[str, Any], ...] = ()
     notes: tuple[str, ...] = ()
+    ensembles: bool = False
+    aims: dict[str, float] = field(default_factory=dict)
     gradients: tuple[dict[str, Any], ...] = ()
     gradient_claim: dict[str, Any] = field(default_factory=dict)
 
@@ -175,7 +180,7 @@ def _study(written: Mapping[str, Any], is_cifar10: bool, quick: bool) -> Study:
     rows = [_row(row, common, half_cycle, quick) for row in written.get("rows", ())]
     rows += [_row({drawn: value}, common, half_cycle, quick) for drawn, value in _drawn(written, quick)]
     own = {name: written[name] for name in ("name", "title", "asked", "curves", "curves_of", "weights", "scatter",
-                                            "best", "gradient_claim") if name in written}
+                                            "best", "gradient_claim", "ensembles", "aims") if name in written}
     return Study(**own, rows=tuple(rows), claims=tuple(written.get("claims", ())),
                  notes=tuple(written.get("notes", ())),
                  gradients=tuple(written.get("gradients", ())))
@@ -183,13 +188,13 @@ def _study(written: Mapping[str, Any], is_cifar10: bool, quick: bool) -> Study:
 
 def _row(written: Mapping[str, Any], common: Mapping[str, Any], half_cycle: int, quick: bool) -> Row:
     options = {name: tuple(value) if isinstance(value, list) else value for name, value in {**common, **written}.items()
-               if name not in (*MEASURES, "note", "half_cycle")}
+               if name not in (*MEASURES, "note", "label", "half_cycle")}
     half_cycle = written.get("half_cycle", half_cycle)
     if quick:
         half_cycle = QUICK_HALF_CYCLE
         options |= {"epochs": QUICK_EPOCHS} if "epochs" in options else {"cycles": 1}
     return Row(options, half_cycle, {name: written[name] for name in MEASURES if name in written},
-               written.get("note", ""))
+               written.get("note", ""), written.get("label", ""))
 
 
 def _drawn(written: Mapping[str, Any], quick: bool) -> list[tuple[str, float]]:

@@ -14,9 +14,8 @@ import numpy.typing as npt
 from fastmlp.errors import DataError
 from fastmlp.plots import draw_gradient_errors, plain_text, weight_images
 from fastmlp.population_plots import COLOURS, draw_curve, mean_curve
-from fastmlp.studies.findings import Comparison, Figure
-from fastmlp.studies.pictures import WIDTH, png_of, sheet, svg_of
-from fastmlp.studies.reading import spread
+from fastmlp.studies.findings import Figure
+from fastmlp.studies.pictures import WIDTH, handle, png_of, sheet, svg_of
 
 _MARKERS = "os^DvP*X"   # one a group, so that colours are not all that tells them apart
 _HEADINGS = {"loss": ("Loss", "loss"), "cost": ("Cost: loss + L2 penalty", "cost"),
@@ -75,9 +74,9 @@ def curves_figure(name: str, caption: str, runs: Sequence[tuple[str, Sequence[Ma
         raise DataError(f"figure {name}: no run has a finite value of {', '.join(measures) or 'any measure'} to draw")
     for axes in panels[len(measures):]:
         axes.set_visible(False)
-    handles = [_handle(label, color=colour) for (label, _), colour in zip(runs, COLOURS, strict=False)]
+    handles = [handle(label, color=colour) for (label, _), colour in zip(runs, COLOURS, strict=False)]
     if set(measures) - {"lr"}:
-        handles += [_handle("validation", color="#595959"), _handle("training", color="#595959", linestyle="--")]
+        handles += [handle("validation", color="#595959"), handle("training", color="#595959", linestyle="--")]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(4, len(handles)), frameon=False)
     return Figure(name, caption, svg=svg_of(figure))
 
@@ -143,59 +142,6 @@ def scatter_figure(name: str, caption: str, groups: Mapping[str, Sequence[tuple[
     axes.set_ylabel(plain_text(y_label), parse_math=False)
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
-    return Figure(name, caption, svg=svg_of(figure))
-
-
-def comparison_figure(name: str, caption: str, comparisons: Sequence[Comparison]) -> Figure:
-    """Draw a row for each comparison: our mean with a thick bar of ± std and a thin one as wide as our spread counts.
-
-    The reported figure is a diamond: full where it lies within our spread, open where it does not or that is unknown.
-
-    Parameters
-    ----------
-    name, caption : str
-        As of `Figure`.
-    comparisons : sequence of Comparison
-        Of one unit, because they share an axis.
-
-    Raises
-    ------
-    DataError
-        There are no comparisons.
-
-    Examples
-    --------
-    >>> rows = [Comparison("50-50: test accuracy", 0.53, 0.525, 0.002, 5, True)]
-    >>> comparison_figure("reported", "Reported and ours.", rows).png is None
-    True
-    """
-    if not comparisons:
-        raise DataError(f"figure {name}: there is no comparison to draw")
-    figure = sheet(0.42 * len(comparisons) + 1.1)
-    axes = figure.subplots()
-    for row, comparison in enumerate(comparisons):
-        if (interval := spread(comparison)) is not None:
-            axes.plot(interval, [row, row], color=COLOURS[0], linewidth=1.2, solid_capstyle="butt")
-        if comparison.mean is not None:
-            std = comparison.std or 0.0
-            axes.plot([comparison.mean - std, comparison.mean + std], [row, row], color=COLOURS[0], linewidth=5,
-                      alpha=0.55, solid_capstyle="butt")
-            axes.plot(comparison.mean, row, "o", color=COLOURS[0], markersize=5)
-        # Above its interval, because names are longer than a margin can be.
-        axes.text(0.005, row - 0.22, plain_text(comparison.what), transform=axes.get_yaxis_transform(), va="bottom",
-                  fontsize=9, parse_math=False)
-        axes.plot(comparison.reported, row, "D", markersize=6.5, markeredgecolor=COLOURS[1], markeredgewidth=1.4,
-                  markerfacecolor=COLOURS[1] if comparison.lies_within else "none")
-    axes.set_yticks([])
-    axes.spines["left"].set_visible(False)
-    axes.set_ylim(len(comparisons) - 0.6, -0.75)
-    axes.grid(axis="x", alpha=0.3)
-    figure.legend(handles=[
-        _handle("ours: mean and spread", color=COLOURS[0], marker="o", markersize=5, linewidth=1.2),
-        _handle("± std", color=COLOURS[0], alpha=0.55, linewidth=5),
-        *(_handle(word, linestyle="", marker="D", markersize=6.5, markeredgecolor=COLOURS[1], markerfacecolor=inside)
-          for word, inside in (("reported, within", COLOURS[1]), ("reported, not within", "none"))),
-    ], loc="outside lower center", ncols=4, frameon=False)
     return Figure(name, caption, svg=svg_of(figure))
 
 
@@ -286,10 +232,3 @@ def _joined(histories: Sequence[Mapping[str, Sequence[float]]], columns: Sequenc
         for column in ("step", *columns):
             joined[column] += list(history.get(column, [np.nan] * length))
     return joined
-
-
-def _handle(label: str, **looks: Any) -> Any:
-    """A line for the legend."""
-    from matplotlib.lines import Line2D
-
-    return Line2D([], [], label=plain_text(label), **looks)

@@ -11,7 +11,7 @@ import re
 import warnings
 from typing import Any
 
-from fastmlp.plots import make_figure
+from fastmlp.plots import make_figure, plain_text
 
 #: Of a picture on the page, in inches: letters of 10 points stay readable when a telephone shows half of it at a time.
 WIDTH = 9.0
@@ -55,3 +55,10 @@ def _save(figure: Any, picture: io.BytesIO, kind: str) -> None:
     with rc_context(_SVG), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")      # a name in a script that the font lacks: boxes will do
         figure.savefig(picture, format=kind, **({"metadata": _NO_METADATA} if kind == "svg" else {}))
+
+
+def handle(label: str, **looks: Any) -> Any:
+    """A line for the legend."""
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], label=plain_text(label), **looks)

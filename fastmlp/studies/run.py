@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from fastmlp import __version__
 from fastmlp.building import make_backend
 from fastmlp.config import StudyOptions, TrainOptions
@@ -15,13 +17,16 @@ from fastmlp.files import make_folder
 from fastmlp.progress import make_progress
 from fastmlp.run import say_nothing, stop_on_interrupt
 from fastmlp.studies import gradients
-from fastmlp.studies.analysis import find, group_runs, label_rows
+from fastmlp.studies.analysis import find, group_runs, label_rows, values_of
 from fastmlp.studies.catalogue import Study, find_studies
+from fastmlp.studies.claims import Runs
+from fastmlp.studies.ensembles import aim_claims, ensemble_accuracies, ensemble_table
 from fastmlp.studies.figures import images_figure
 from fastmlp.studies.findings import Figure, Finding, Report
+from fastmlp.studies.interval_figures import steps_figure
 from fastmlp.studies.page import write_report
 from fastmlp.studies.store import TrialStore
-from fastmlp.studies.training import WEIGHTS, Laboratory, make_plan
+from fastmlp.studies.training import LOGITS, WEIGHTS, Laboratory, make_plan
 
 REPORTED_ON = "cifar10"         # the data set of all reports
 
@@ -96,6 +101,8 @@ def _find(study: Study, options: StudyOptions, laboratory: Laboratory, comparabl
         finding = find(study, group_runs(study.rows, by_seed), comparable=comparable)
         if study.weights:
             finding = replace(finding, figures=finding.figures + _weights(study, options.base, laboratory))
+        if study.ensembles:
+            finding = _with_ensembles(finding, study, group_runs(study.rows, by_seed), options, laboratory, comparable)
     if study.gradients:
         checks = gradients.check(study)
         finding = replace(
@@ -117,3 +124,23 @@ def _weights(study: Study, base: TrainOptions, laboratory: Laboratory) -> tuple[
         return ()
     return (images_figure(f"{study.name}-weights", "Weights of each class as images, of the first seed; grey values or "
                           "colours scaled from the smallest weight of an image to its largest.", rows),)
+
+
+def _with_ensembles(finding: Finding, study: Study, runs: Runs, options: StudyOptions, laboratory: Laboratory,
+                    comparable: bool) -> Finding:
+    """The finding, with what ensembles of its networks reach and whether that is what was aimed at."""
+    labels, test = label_rows(study.rows), laboratory.data_for(options.base).y_test
+    kept = [[laboratory.store.load_array(study.trials(options.base, seed)[k], LOGITS) for seed in range(options.seeds)]
+            for k in range(len(study.rows))]
+    reached = {k: ensemble_accuracies([logits for logits in own if logits is not None], test)
+               for k, own in enumerate(kept) if any(logits is not None for logits in own)}
+    if not reached:
+        return finding
+    best = max(reached, key=lambda k: float(np.mean(values_of(runs[k][1], "val_accuracy"))))
+    figure = steps_figure(f"{study.name}-steps", "Test accuracy of each setting: light points are seeds, with their "
+                          "mean and standard deviation; diamonds are the ensemble of all seeds' networks.",
+                          [(labels[k], values_of(runs[k][1], "test_accuracy"), reached[k]["all ends of all seeds"])
+                           for k in reached])
+    return replace(finding, claims=finding.claims + aim_claims(study.aims, labels[best], reached[best], comparable),
+                   tables=(*finding.tables, ensemble_table([labels[k] for k in reached], list(reached.values()))),
+                   figures=(figure, *finding.figures))

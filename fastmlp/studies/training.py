@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from fastmlp.backend import Backend
 from fastmlp.config import TrainOptions
 from fastmlp.data import Dataset
 from fastmlp.errors import ConfigError
-from fastmlp.evaluation import evaluate
+from fastmlp.evaluation import evaluate, predict_logits
 from fastmlp.examples import Examples
 from fastmlp.groups import INTERRUPTED, Outcome, check_parts, fit_standardizer
 from fastmlp.population import ROW, Population
@@ -27,7 +27,8 @@ from fastmlp.studies.store import Result, TrialStore, fingerprint
 from fastmlp.trials import train_trials, trained_together
 
 HISTORY = ("step", "epoch", "lr", *ROW)
-WEIGHTS = "weights"         # the name under which first layers are kept
+WEIGHTS = "weights"         # the first layer's (D, H)
+LOGITS = "logits"           # of the test part, at the ends of S cycles if snapshots are kept, else at the end (S, n, C)
 
 
 @dataclass(frozen=True)
@@ -38,24 +39,25 @@ class Plan:
     ----------
     trials : dict
         By key; where several studies want a trial, it is evaluated as often as any of them wants.
-    weights : set of str
-        Keys of the trials whose first layer is shown.
+    arrays : dict of str to set of str
+        By key: the arrays that are kept beside the result, of `WEIGHTS` and `LOGITS`.
     """
 
     trials: dict[str, Trial]
-    weights: set[str]
+    arrays: dict[str, set[str]]
 
 
 def make_plan(studies: Iterable[Study], base: TrainOptions, seeds: Iterable[int]) -> Plan:
     """The trials of all studies and seeds, each once."""
-    plan = Plan({}, set())
+    plan = Plan({}, {})
     for seed in seeds:
         for study in studies:
             for trial in study.trials(base, seed):
                 known = plan.trials.get(trial.key, trial)
                 plan.trials[trial.key] = min(known, trial, key=lambda one: one.options.evaluate_every)
-                if study.weights and seed == base.seed:
-                    plan.weights.add(trial.key)
+                arrays = {WEIGHTS} if study.weights and seed == base.seed else set()
+                arrays |= {LOGITS} if study.ensembles else set()
+                plan.arrays.setdefault(trial.key, set()).update(arrays)
     return plan
 
 
@@ -91,12 +93,12 @@ class Laboratory:
     def train(self, plan: Plan, say: Callable[[str], None], watcher: Progress,
               should_stop: Callable[[], bool]) -> bool:
         """Train what the store does not hold, and keep each group as it is finished; whether all is there."""
-        missing = [trial for key, trial in plan.trials.items() if not self._is_kept(trial, key in plan.weights)]
+        missing = [trial for key, trial in plan.trials.items() if not self._is_kept(trial, plan.arrays[key])]
         say(f"trials {len(plan.trials)} in all, {len(plan.trials) - len(missing)} of them kept from before")
         groups = _groups(missing)
         for number, group in enumerate(groups, start=1):
             began = time.perf_counter()
-            self._train_group(group, plan.weights, watcher, should_stop)
+            self._train_group(group, plan.arrays, watcher, should_stop)
             if should_stop():
                 return False
             options = group[0].options
@@ -105,12 +107,12 @@ class Laboratory:
                 f"{shape}{', batch norm' if options.batch_norm else ''}, {time.perf_counter() - began:.1f} s")
         return True
 
-    def _is_kept(self, trial: Trial, with_weights: bool) -> bool:
+    def _is_kept(self, trial: Trial, arrays: set[str]) -> bool:
         result = self.store.load(trial)
-        return result is not None and not (with_weights and result.status == "finished"
-                                           and self.store.load_array(trial, WEIGHTS) is None)
+        return result is not None and (result.status != "finished" or all(
+            self.store.load_array(trial, name) is not None for name in arrays))
 
-    def _train_group(self, group: list[Trial], weights: set[str], watcher: Progress,
+    def _train_group(self, group: list[Trial], arrays: Mapping[str, set[str]], watcher: Progress,
                      should_stop: Callable[[], bool]) -> None:
         first = group[0].options
         data, began = self.data_for(first), time.perf_counter()
@@ -122,16 +124,20 @@ class Laboratory:
                 if outcome.status != INTERRUPTED]
         population = Population([outcome for _, outcome in done], [{}], data, standardizer, self.backend)
         good = [k for k, (_, outcome) in enumerate(done) if outcome.diverged_at is None]
+        test = Examples(data.x_test, data.y_test, len(data.classes), standardizer, self.backend, first.dtype)
         tested: dict[int, dict[str, float]] = {}
         if good:
-            test = Examples(data.x_test, data.y_test, len(data.classes), standardizer, self.backend, first.dtype)
             score = evaluate(population.network(*good), test)
             tested = {k: {"test_accuracy": float(score.accuracy[place]), "test_loss": float(score.loss[place])}
                       for place, k in enumerate(good)}
+        for k in good:
+            trial, outcome = done[k]
+            if WEIGHTS in arrays[trial.key]:
+                self.store.save_array(trial, WEIGHTS, outcome.tensors["w0"][0])
+            if LOGITS in arrays[trial.key]:
+                self.store.save_array(trial, LOGITS, predict_logits(population.network(k, snapshots=True), test))
         share = (time.perf_counter() - began) / len(group)
         for k, (trial, outcome) in enumerate(done):
-            if trial.key in weights and outcome.diverged_at is None:
-                self.store.save_array(trial, WEIGHTS, outcome.tensors["w0"][0])
             self.store.save(trial, _result(trial, outcome, tested.get(k, {}), share))
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fastmlp.studies import figures
+from fastmlp.studies import figures, interval_figures
 from fastmlp.studies.findings import FAILS, HOLDS, UNDECIDED, Claim, Comparison, Finding, Report, Table
 from fastmlp.studies.page import write_report
 
@@ -90,7 +90,7 @@ def depth(rng):
         (figures.curves_figure("depth-batch-norm", "Nine layers with and without batch normalisation.",
                                [("with batch norm", [history(rng, 0.53) for _ in range(5)]),
                                 ("without", [history(rng, 0.46) for _ in range(5)])], ("loss", "accuracy")),
-         figures.comparison_figure("depth-comparisons", "Reported figures beside ours.", comparisons),
+         interval_figures.comparison_figure("depth-comparisons", "Reported figures beside ours.", comparisons),
          figures.box_figure("depth-gradients", "Relative errors of gradients of the first four layers.", boxes)))
 
 

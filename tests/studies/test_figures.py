@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fastmlp.errors import DataError
-from fastmlp.studies import figures
+from fastmlp.studies import figures, interval_figures
 from fastmlp.studies.findings import Comparison
 
 HISTORY = {"step": [0, 100, 200], "lr": [0.0, 0.1, 0.0], "train_loss": [2.3, 1.9, 1.7], "val_loss": [2.3, 2.0, 1.8],
@@ -23,7 +23,8 @@ MADE = {
     "curves": lambda: figures.curves_figure("curves", "c", [("with", [HISTORY, OTHER]), ("without", [HISTORY])]),
     "scatter": lambda: figures.scatter_figure("scatter", "c", {"coarse": [(1e-4, [0.5, 0.6, math.nan]), (1.0, [])]},
                                               (1e-5, 1e-3), "lambda", "accuracy", reported=[(1e-3, 0.55)]),
-    "comparison": lambda: figures.comparison_figure("comparison", "c", COMPARISONS),
+    "comparison": lambda: interval_figures.comparison_figure("comparison", "c", COMPARISONS),
+    "steps": lambda: interval_figures.steps_figure("steps", "c", [("base", [0.5, 0.52], 0.55), ("$more", [0.6], 0.6)]),
     "box": lambda: figures.box_figure("box", "c", {"layer 1 w": np.array([1e-9, 1e-5]), "layer 1 b": [0.0]}),
     "images": lambda: figures.images_figure("images", "c", [
         (f"lambda {k}", WEIGHTS, (3, 32, 32), [f"class {c}" for c in range(10)]) for k in range(5)]),
@@ -34,7 +35,8 @@ MADE = {
 def drawn(monkeypatch):
     """The figures as Matplotlib has them, for a look inside."""
     sheets, make = [], figures.sheet
-    monkeypatch.setattr(figures, "sheet", lambda height: sheets.append(make(height)) or sheets[-1])
+    for module in (figures, interval_figures):
+        monkeypatch.setattr(module, "sheet", lambda height: sheets.append(make(height)) or sheets[-1])
     return sheets
 
 
@@ -89,6 +91,15 @@ def test_a_scatter_has_seeds_means_the_chosen_range_and_reported_figures(drawn):
     assert "chosen range" in words(figure)
 
 
+def test_steps_have_seeds_their_mean_and_the_ensemble(drawn):
+    MADE["steps"]()
+    lines = drawn[0].axes[0].lines
+    assert lines[0].get_xdata().tolist() == [0.5, 0.52]
+    assert lines[1].get_xdata() == pytest.approx([0.51])
+    assert [line.get_xdata().tolist() for line in lines if line.get_marker() == "D"] == [[0.55], [0.6]]
+    assert [label.get_text() for label in drawn[0].axes[0].get_yticklabels()] == ["base", "$more"]
+
+
 def test_a_comparison_has_our_interval_and_a_diamond_that_is_full_only_within(drawn):
     figure = MADE["comparison"]()
     lines = drawn[0].axes[0].lines
@@ -126,7 +137,8 @@ def test_images_are_scaled_each_by_itself(drawn):
     lambda: figures.scatter_figure("empty", "c", {"a": [(1.0, [math.nan])]}),
     lambda: figures.scatter_figure("empty", "c", {"a": [(0.0, [0.5])]}),
     lambda: figures.scatter_figure("empty", "c", {str(k): [(1.0, [0.5])] for k in range(9)}),
-    lambda: figures.comparison_figure("empty", "c", []),
+    lambda: interval_figures.comparison_figure("empty", "c", []),
+    lambda: interval_figures.steps_figure("empty", "c", []),
     lambda: figures.box_figure("empty", "c", {}),
     lambda: figures.box_figure("empty", "c", {"w": []}),
     lambda: figures.images_figure("empty", "c", []),
