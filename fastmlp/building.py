@@ -14,6 +14,7 @@ from fastmlp.backend import Backend, resolve
 from fastmlp.config import TrainOptions
 from fastmlp.data import Dataset
 from fastmlp.data.standardize import Standardizer
+from fastmlp.dropout import Dropout
 from fastmlp.examples import Examples
 from fastmlp.layout import NetworkSpec
 from fastmlp.network import Network
@@ -75,4 +76,6 @@ def make_trainer(members: Sequence[TrainOptions], spec: NetworkSpec, parts: Mapp
     network.initialize([member.seed for member in members], [member.init for member in members],
                        [member.init_std for member in members])
     return Trainer(network, parts["train"], make_optimizer(options), make_schedule(members, parts["train"].n),
-                   batch_size=options.batch_size, seed=seed, bn_decay=options.bn_decay)
+                   batch_size=options.batch_size, seed=seed, bn_decay=options.bn_decay,
+                   dropout=Dropout(options.dropout, [member.seed for member in members]) if options.dropout else None,
+                   label_smoothing=options.label_smoothing)

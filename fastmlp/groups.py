@@ -116,11 +116,13 @@ def bytes_per_member(spec: NetworkSpec, options: TrainOptions) -> int:
     """Memory that a member takes while it is trained.
 
     Parameters, gradients, good state, what is kept in the end, and as much again for a step at work or for evaluation;
-    the optimizer's state and its good one; activations and their gradients for two sizes of batches.
+    the optimizer's state and its good one; activations and their gradients for two sizes of batches, with dropout also
+    what is left of them.
     """
     states = {"sgd": 1 if options.momentum else 0, "adamw": 2}[options.optimizer]
     numbers = spec.n_parameters * (5 + 2 * states) + 6 * sum(spec.hidden)
-    numbers += 2 * options.batch_size * (4 * sum(spec.hidden) + 2 * spec.n_classes + 3 * max(spec.sizes[1:]))
+    of_each_unit = 5 if options.dropout else 4
+    numbers += 2 * options.batch_size * (of_each_unit * sum(spec.hidden) + 2 * spec.n_classes + 3 * max(spec.sizes[1:]))
     return numbers * np.dtype(options.dtype).itemsize
 
 
