@@ -14,8 +14,8 @@ Array = Any
 def mixed(numbers: Array) -> Array:
     """Each number as another one, one to one, in which every bit depends on every bit.
 
-    "lowbias32", which C. Wellons found by search among functions of this form (Hash Prospector, 2018): flipping a bit
-    of the number flips each bit of the result with probability 1/2, to within 0.2 %.
+    "lowbias32", which C. Wellons found by search among functions of this form ("Prospecting for Hash Functions", 2018)
+    as one where flipping any bit of the number flips each bit of the result with a probability very close to 1/2.
     """
     numbers = (numbers ^ (numbers >> 16)) * 0x7FEB352D
     numbers = (numbers ^ (numbers >> 15)) * 0x846CA68B
