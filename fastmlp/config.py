@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fastmlp.backend import KERNELS
-from fastmlp.dropout import check_suits
+from fastmlp.checks import check_suits
 from fastmlp.errors import ConfigError
 from fastmlp.examples import KEEP
 from fastmlp.initializers import INITIALIZERS
@@ -87,7 +87,7 @@ class TrainOptions:
     label_smoothing: float = option(0.0, "fraction of each target that is spread over all classes in training; for "
                                     "cross-entropy", float, group=TRAINING, low=0, below=1)
     batch_size: int = option(100, "examples a step", int, group=TRAINING, low=1)
-    seed: int = option(0, "of weights, order and validation split", int, group=TRAINING, low=0)
+    seed: int = option(0, "of weights, dropout, order and validation split", int, group=TRAINING, low=0)
     dtype: str = option("float32", "of parameters and computation", group=TRAINING, choices=("float32", "float64"))
     optimizer: str = option("sgd", "sgd, or adamw (whose rates are smaller: try --lr-max 0.003)", group=TRAINING,
                             choices=("sgd", "adamw"))
@@ -124,8 +124,8 @@ class TrainOptions:
                             "its free memory, and streams it", group=TRAINING, choices=KEEP)
 
     members: int = option(
-        1, "networks to train, all at once: their weights' seeds are --seed, --seed + 1, ...; order and validation "
-        "split are those of --seed", int, group=POPULATION, low=1, high=MOST_MEMBERS)
+        1, "networks to train, all at once: the seeds of their weights and dropout are --seed, --seed + 1, ...; "
+        "order and validation split are those of --seed", int, group=POPULATION, low=1, high=MOST_MEMBERS)
     sweep: tuple[Sweep, ...] = option(
         (), f"train with several values of an option, again for more options: {NOTATION}; as l2=1e-5..1e-1:5 or "
         f"init=he,xavier. Each combination is trained with all seeds, and the one with the best mean validation "

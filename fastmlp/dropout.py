@@ -1,14 +1,13 @@
-"""Dropout and label smoothing, which only training knows of: what they suit, and the keys of what is dropped."""
+"""Dropout, which only training knows of: its rate and its random keys. `kernels.masks` says what a key drops."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from fastmlp.errors import ConfigError
 from fastmlp.seeds import Stream, generator
 
 Array = Any
@@ -51,23 +50,3 @@ class Dropout:
         """Keys for the next steps, (steps, layers, M)."""
         return np.stack([one.integers(2**32, size=(steps, layers), dtype=np.uint32) for one in self._generators],
                         axis=-1)
-
-
-def check_suits(hidden: Sequence[int], loss: str, dropout: float, label_smoothing: float,
-                named: Callable[[str], str] = "{} =".format) -> None:
-    """Refuse what cannot be, or would have no meaning for such a network; `named` is how an option is called.
-
-    Raises
-    ------
-    ConfigError
-        One of them is not from 0 to below 1; dropout without hidden layers; label smoothing of the hinge loss.
-    """
-    for name, value in (("dropout", dropout), ("label_smoothing", label_smoothing)):
-        if not 0 <= value < 1:
-            raise ConfigError(f"{named(name)} {value} must be at least 0 and below 1")
-    if dropout and not hidden:
-        raise ConfigError(f"{named('dropout')} {dropout} drops units of hidden layers, and there are none: leave it "
-                          f"out, or ask for hidden layers")
-    if label_smoothing and loss != "cross-entropy":
-        raise ConfigError(f"{named('label_smoothing')} {label_smoothing} belongs to the loss cross-entropy, not to "
-                          f"{loss}: leave it out")

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fastmlp.backend import resolve
-from fastmlp.dropout import Dropout, Masks, check_suits
+from fastmlp.checks import check_suits
+from fastmlp.dropout import Dropout, Masks
 from fastmlp.errors import ConfigError, DataError
 from fastmlp.finite_differences import Cost
 from fastmlp.layout import NetworkSpec

@@ -15,6 +15,7 @@ import numpy as np
 
 from fastmlp.backend import Backend
 from fastmlp.building import make_examples, make_spec, make_trainer
+from fastmlp.checks import check_batches
 from fastmlp.config import TrainOptions
 from fastmlp.data import Dataset
 from fastmlp.data.rows_on_disk import Rows, RowsOnDisk
@@ -28,7 +29,7 @@ from fastmlp.parameters import Tensors, chosen, tensors_of
 from fastmlp.progress import Progress
 from fastmlp.seeds import Stream, generator
 from fastmlp.sweeps import Member
-from fastmlp.trainer import SILENCE, Divergence, check_batches
+from fastmlp.trainer import SILENCE, Divergence
 from fastmlp.training import train
 
 FINISHED, INTERRUPTED, DIVERGED = "finished", "interrupted", "diverged at step "

@@ -2,8 +2,7 @@
 
 A step gathers its batch on the device, runs forward and backward, and updates. Within an epoch nothing crosses between
 host and device: the permutation, the rates and dropout's keys go up before it, the losses of all steps come down after
-it. On a GPU a
-stretch of steps is recorded once and replayed from then on.
+it. A stretch of steps is recorded once and replayed from then on.
 """
 
 from __future__ import annotations
@@ -18,7 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastmlp.dropout import Dropout, Masks, check_suits
+from fastmlp.checks import check_batches, check_suits
+from fastmlp.dropout import Dropout, Masks
 from fastmlp.errors import ConfigError, DivergenceError, FastMLPError
 from fastmlp.examples import Batch, Examples
 from fastmlp.good_state import GoodState
@@ -63,26 +63,6 @@ class Divergence:
     what: str
     step: int
     lr: float
-
-
-def check_batches(n: int, batch_size: int, batch_norm: bool) -> None:
-    """Refuse batch sizes that cannot be trained with.
-
-    Raises
-    ------
-    ConfigError
-        A batch larger than the data, or a last batch of one row under batch norm (which needs two for a variance).
-    """
-    if batch_size < 1:
-        raise ConfigError(f"batch_size = {batch_size} must be at least 1")
-    if batch_size > n:
-        raise ConfigError(f"batch_size = {batch_size} is larger than the {n} training examples: "
-                          f"choose one of at most {n}")
-    if batch_norm and (n % batch_size == 1 or batch_size == 1):
-        better = next(size for size in range(max(2, batch_size - 1), n + 1)
-                      if n % size != 1 and size != batch_size) if n > 1 else None
-        raise ConfigError(f"batch_size = {batch_size} leaves a batch of one row of the {n} training examples, and "
-                          f"batch norm needs at least two: choose another, such as {better}, or switch batch norm off")
 
 
 class Trainer:

@@ -8,8 +8,9 @@ from tolerances import MEMBER, assert_close
 
 from fastmlp import fit_population, load_dataset
 from fastmlp.backend import resolve
+from fastmlp.checks import check_suits
 from fastmlp.config import GradcheckOptions, TrainOptions
-from fastmlp.dropout import Dropout, Masks, check_suits
+from fastmlp.dropout import Dropout, Masks
 from fastmlp.errors import ConfigError, DeviceError
 from fastmlp.evaluation import evaluate
 from fastmlp.kernels import bind, masks, numpy_inplace

@@ -18,7 +18,7 @@ GROUND_FLOORS = [
     "errors", "files", "seeds", "cpu", "memory", "kernels.activations", "kernels.masks", "kernels.reference",
     "kernels.chains", "kernels.numpy_inplace", "kernels.thread_choice", "kernels.c_library", "kernels.c_calls",
     "kernels.compiled", "kernels.cuda_modules", "kernels.cublas", "kernels.cupy_fused", "kernels", "gpu", "backend",
-    "initializers", "schedules", "layout", "layers", "dropout", "data.rows_on_disk", "data.validate",
+    "initializers", "schedules", "layout", "layers", "dropout", "checks", "data.rows_on_disk", "data.validate",
     "data.standardize", "network", "shuffling", "examples", "optimizers", "evaluation", "history", "progress",
     "recording", "good_state", "trainer", "training",
 ]
