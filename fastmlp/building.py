@@ -14,6 +14,7 @@ from fastmlp.backend import Backend, resolve
 from fastmlp.config import TrainOptions
 from fastmlp.data import Dataset
 from fastmlp.data.standardize import Standardizer
+from fastmlp.dropout import Dropout
 from fastmlp.examples import Examples
 from fastmlp.layout import NetworkSpec
 from fastmlp.network import Network
@@ -80,4 +81,6 @@ def make_trainer(members: Sequence[TrainOptions], spec: NetworkSpec, parts: Mapp
     schedule = schedule or make_schedule(members, parts["train"].n)
     return Trainer(network, parts["train"], make_optimizer(options), schedule,
                    batch_size=options.batch_size, seed=seed, bn_decay=options.bn_decay,
-                   snapshot_steps=options.snapshot_steps(parts["train"].n))
+                   snapshot_steps=options.snapshot_steps(parts["train"].n),
+                   dropout=Dropout(options.dropout, [member.seed for member in members]) if options.dropout else None,
+                   label_smoothing=options.label_smoothing)

@@ -174,7 +174,8 @@ def _gradcheck(parsed: dict[str, Any]) -> int:
     options = build(GradcheckOptions, parsed)
     check = run_gradcheck(
         hidden=options.hidden, batch_norm=options.batch_norm, activation=options.activation, loss=options.loss,
-        init=options.init, l2=options.l2, dim=options.dim, n=options.n, seed=options.seed)
+        init=options.init, l2=options.l2, dropout=options.dropout, label_smoothing=options.label_smoothing,
+        dim=options.dim, n=options.n, seed=options.seed)
     say(table(check))
     if options.out is not None:
         write_report([check], options.out)

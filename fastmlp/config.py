@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fastmlp.backend import KERNELS
+from fastmlp.checks import check_suits
 from fastmlp.errors import ConfigError
 from fastmlp.examples import KEEP
 from fastmlp.initializers import INITIALIZERS
@@ -84,8 +85,12 @@ class TrainOptions:
 
     l2: float = option(0.005, "cost = loss + l2 * sum of squared weights (weight decay is twice this)", float,
                        group=TRAINING, low=0, high=LARGEST)
+    dropout: float = option(0.0, "fraction of each hidden layer's units that is dropped at random each step", float,
+                            group=TRAINING, low=0, below=1)
+    label_smoothing: float = option(0.0, "fraction of each target that is spread over all classes in training; for "
+                                    "cross-entropy", float, group=TRAINING, low=0, below=1)
     batch_size: int = option(100, "examples a step", int, group=TRAINING, low=1)
-    seed: int = option(0, "of weights, order and validation split", int, group=TRAINING, low=0)
+    seed: int = option(0, "of weights, dropout, order and validation split", int, group=TRAINING, low=0)
     dtype: str = option("float32", "of parameters and computation", group=TRAINING, choices=("float32", "float64"))
     optimizer: str = option("sgd", "sgd, or adamw (whose rates are smaller: try --lr-max 0.003)", group=TRAINING,
                             choices=("sgd", "adamw"))
@@ -125,8 +130,8 @@ class TrainOptions:
                             "its free memory, and streams it", group=TRAINING, choices=KEEP)
 
     members: int = option(
-        1, "networks to train, all at once: their weights' seeds are --seed, --seed + 1, ...; order and validation "
-        "split are those of --seed", int, group=POPULATION, low=1, high=MOST_MEMBERS)
+        1, "networks to train, all at once: the seeds of their weights and dropout are --seed, --seed + 1, ...; "
+        "order and validation split are those of --seed", int, group=POPULATION, low=1, high=MOST_MEMBERS)
     sweep: tuple[Sweep, ...] = option(
         (), f"train with several values of an option, again for more options: {NOTATION}; as l2=1e-5..1e-1:5 or "
         f"init=he,xavier. Each combination is trained with all seeds, and the one with the best mean validation "
@@ -149,6 +154,7 @@ class TrainOptions:
             if self.schedule not in schedules and value != type(self).__dataclass_fields__[name].default:
                 raise ConfigError(f"{flag(name)} {value} has no meaning for --schedule {self.schedule}, only for "
                                   f"{', '.join(schedules)}: leave it out, or choose one of these")
+        check_suits(self.hidden, self.loss, self.dropout, self.label_smoothing, flag)
         if self.target is not None and self.data in ("digits", "cifar10"):
             raise ConfigError(f"--target {self.target} belongs to .npy, .csv and .parquet files, not to {self.data}: "
                               f"leave it out")
@@ -292,6 +298,10 @@ class GradcheckOptions:
     loss: str = option("cross-entropy", "what is minimised", group=NETWORK, choices=LOSSES)
     init: str = option("he", "initial weights", group=NETWORK, choices=INITIALIZERS)
     l2: float = option(0.0, "factor of the penalty", float, group=NETWORK, low=0)
+    dropout: float = option(0.0, "fraction of each hidden layer's units that is dropped", float, group=NETWORK, low=0,
+                            below=1)
+    label_smoothing: float = option(0.0, "fraction of each target that is spread over all classes", float,
+                                    group=NETWORK, low=0, below=1)
     dim: int = option(20, "inputs of the network", int, group=DATA, low=1, high=WIDEST)
     n: int = option(20, "examples in the batch", int, group=DATA, low=1, high=WIDEST)
     seed: int = option(0, "of weights and examples", int, group=DATA, low=0)
@@ -299,6 +309,7 @@ class GradcheckOptions:
 
     def __post_init__(self) -> None:
         check(self)
+        check_suits(self.hidden, self.loss, self.dropout, self.label_smoothing, flag)
 
 
 

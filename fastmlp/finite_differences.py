@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastmlp.cpu import blas_threads
+from fastmlp.dropout import Masks
 from fastmlp.kernels.activations import ACTIVATIONS
 from fastmlp.network import Network
 
@@ -38,8 +39,8 @@ class Cost:
     A move is along one element of one tensor, or along one of the tensor's directions; they are numbered throughout.
     """
 
-    def __init__(self, network: Network, directions: dict[str, Array], x: Array, targets: Array,
-                 weights: Array) -> None:
+    def __init__(self, network: Network, directions: dict[str, Array], x: Array, targets: Array, weights: Array, *,
+                 masks: Masks | None = None, label_smoothing: float = 0.0) -> None:
         spec = network.spec
         self.base, self.directions, self.batch = network.views(), directions, (x, targets, weights)
         self.first, self.n_moves = {}, 0                                            # number of a tensor's first move
@@ -48,6 +49,8 @@ class Cost:
             self.n_moves += len(directions[name]) if name in directions else base.size
         bytes_each = 8 * (2 * spec.n_parameters + 4 * len(x) * sum(spec.sizes[1:]))
         self.pairs = int(np.clip(POPULATION_BYTES // (2 * bytes_each), 1, 128))     # moves evaluated at once
+        self.masks = masks and masks._replace(keys=np.tile(masks.keys, 2 * self.pairs))     # dropout is no move's
+        self.label_smoothing = label_smoothing
         self.population = Network(spec, network.backend, members=2 * self.pairs, dtype="float64", l2=network.l2[0])
         self.views = self.population.views()
         for name, view in self.views.items():
@@ -98,10 +101,10 @@ class Cost:
     def _losses(self) -> tuple[Array, list[Array]]:
         """The loss of each member (M,), and on which side of their kinks its pre-activations and margins lie."""
         population, (x, targets, weights) = self.population, self.batch
-        activities = population.forward(x, weights)
+        activities = population.forward(x, weights, self.masks)
         logits, glogits = population.by_member(activities[-1].y), population.by_member(activities[-1].gy)
         loss = np.empty(population.members)
-        population.loss(logits, targets, weights, loss, glogits)
+        population.loss(logits, targets, weights, loss, glogits, self.label_smoothing)
         sides = []
         if ACTIVATIONS[population.spec.activation].has_kink:
             sides += [population.by_member(a.y) > 0 for a in activities[:-1]]       # y > 0 just where s > 0

@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fastmlp.backend import resolve
+from fastmlp.checks import check_suits
+from fastmlp.dropout import Dropout, Masks
 from fastmlp.errors import ConfigError, DataError
 from fastmlp.finite_differences import Cost
 from fastmlp.layout import NetworkSpec
@@ -94,6 +96,7 @@ class GradientCheck:
         From the first layer to the last.
     population_error : float
         Largest relative error of the same network's gradients when it is a member of a population.
+    dropout, label_smoothing : float
     """
 
     spec: NetworkSpec
@@ -101,6 +104,8 @@ class GradientCheck:
     l2: float
     tensors: tuple[TensorCheck, ...]
     population_error: float
+    dropout: float = 0.0
+    label_smoothing: float = 0.0
 
     @property
     def worst(self) -> float:
@@ -131,13 +136,16 @@ class GradientCheck:
         spec = self.spec
         batch_norm = "batch norm" if spec.normalized(0) else "no batch norm"
         return ", ".join(["-".join(map(str, spec.sizes)), spec.activation, batch_norm, spec.loss, f"l2 {self.l2:g}",
+                          *([f"dropout {self.dropout:g}"] if self.dropout else []),
+                          *([f"label smoothing {self.label_smoothing:g}"] if self.label_smoothing else []),
                           f"{self.n} examples"])
 
 
 def check_gradients(spec: NetworkSpec, *, n: int = 20, l2: float = 0.0, seed: int = 0, init: str = "he",
                     h: float = 0.0625, eps: float = 1e-6, x: npt.ArrayLike | None = None,
                     labels: npt.ArrayLike | None = None,
-                    sample_weight: npt.ArrayLike | None = None) -> GradientCheck:
+                    sample_weight: npt.ArrayLike | None = None, dropout: float = 0.0,
+                    label_smoothing: float = 0.0) -> GradientCheck:
     """Compare back-propagated gradients with finite differences, in float64 on the CPU.
 
     Every element of every tensor is compared; in networks of more than 20,000 parameters, 100 random directions stand
@@ -166,6 +174,10 @@ def check_gradients(spec: NetworkSpec, *, n: int = 20, l2: float = 0.0, seed: in
         Classes of the examples; random ones otherwise.
     sample_weight : array (n,), optional
         Weight of each example in the mean loss and in batch norm's statistics.
+    dropout : float, default 0.0
+        Fraction of the hidden units that is dropped; the same ones for every cost.
+    label_smoothing : float, default 0.0
+        Fraction of each target that is spread over all classes.
 
     Returns
     -------
@@ -174,7 +186,7 @@ def check_gradients(spec: NetworkSpec, *, n: int = 20, l2: float = 0.0, seed: in
     Raises
     ------
     ConfigError
-        Batch norm with fewer than two examples.
+        Batch norm with fewer than two examples; dropout or label smoothing that does not suit the network.
     DataError
         Examples, labels or weights that do not fit the network or each other.
 
@@ -184,6 +196,7 @@ def check_gradients(spec: NetworkSpec, *, n: int = 20, l2: float = 0.0, seed: in
     >>> check.passed(), len(check.tensors)
     (True, 8)
     """
+    check_suits(spec.hidden, spec.loss, dropout, label_smoothing)
     rng = generator(seed, Stream.GRADIENT_CHECK)
     x, labels = _batch(spec, n, x, labels, rng)
     weights = np.ones(len(x)) if sample_weight is None else np.asarray(sample_weight, np.float64)
@@ -192,26 +205,27 @@ def check_gradients(spec: NetworkSpec, *, n: int = 20, l2: float = 0.0, seed: in
     batch = (x, np.eye(spec.n_classes)[labels], weights / weights.sum())
     network = Network(spec, resolve("cpu"), dtype="float64", l2=l2)
     network.initialize([seed], init)
+    masks = Masks(dropout, Dropout(dropout, [seed]).keys(1, len(spec.hidden))[0]) if dropout else None
     for _ in range(ATTEMPTS):
         for name, view in network.views().items():
             if name.startswith("gamma"):
                 view[...] = rng.uniform(0.5, 1.5, view.shape)
             elif not name.startswith("w"):
                 view[...] = rng.normal(0.0, 0.1, view.shape)
-        check = _check_here(network, batch, rng, h, eps)
+        check = _check_here(network, batch, rng, h, eps, masks=masks, label_smoothing=label_smoothing)
         if check.skipped <= MOST_SKIPPED * check.elements:
             break                               # else the point lies on a kink by ill luck: take another
     return check
 
 
-def _check_here(network: Network, batch: tuple[Array, Array, Array], rng: np.random.Generator, h: float,
-                eps: float) -> GradientCheck:
+def _check_here(network: Network, batch: tuple[Array, Array, Array], rng: np.random.Generator, h: float, eps: float,
+                *, masks: Masks | None, label_smoothing: float) -> GradientCheck:
     """Compare the gradients at the network's present parameters."""
     spec = network.spec
-    gradients = _analytic(network, *batch)
-    population_error = _population_error(network, gradients, batch, rng, eps)
+    gradients = _analytic(network, batch, masks, label_smoothing)
+    population_error = _population_error(network, gradients, batch, rng, eps, masks, label_smoothing)
     directions = _directions(spec, rng)
-    numeric = Cost(network, directions, *batch).slopes(h, eps)
+    numeric = Cost(network, directions, *batch, masks=masks, label_smoothing=label_smoothing).slopes(h, eps)
     tensors = []
     for tensor in sorted(spec.tensors(), key=lambda tensor: tensor.layer):
         analytic = gradients[tensor.name][0].copy()
@@ -219,7 +233,8 @@ def _check_here(network: Network, batch: tuple[Array, Array, Array], rng: np.ran
             analytic = directions[tensor.name] @ analytic.ravel()               # (DIRECTIONS,)
         tensors.append(TensorCheck(tensor.layer + 1, tensor.name, analytic,
                                    numeric[tensor.name].reshape(analytic.shape), eps))
-    return GradientCheck(spec, len(batch[0]), float(network.l2[0]), tuple(tensors), population_error)
+    return GradientCheck(spec, len(batch[0]), float(network.l2[0]), tuple(tensors), population_error,
+                         0.0 if masks is None else masks.rate, label_smoothing)
 
 
 def _batch(spec: NetworkSpec, n: int, x: npt.ArrayLike | None, labels: npt.ArrayLike | None,
@@ -250,9 +265,10 @@ def _directions(spec: NetworkSpec, rng: np.random.Generator) -> dict[str, Array]
     return directions
 
 
-def _analytic(network: Network, x: Array, targets: Array, weights: Array) -> dict[str, Array]:
+def _analytic(network: Network, batch: tuple[Array, Array, Array], masks: Masks | None,
+              label_smoothing: float) -> dict[str, Array]:
     """The gradients of the cost by back-propagation, as the optimizers see them: {name: (M, ...)}."""
-    network.loss_and_gradient(x, targets, weights, np.empty(network.members))
+    network.loss_and_gradient(*batch, np.empty(network.members), masks=masks, label_smoothing=label_smoothing)
     for block in network.layout.blocks:
         penalty = block.penalty(network.l2)
         if penalty is not None:
@@ -261,15 +277,17 @@ def _analytic(network: Network, x: Array, targets: Array, weights: Array) -> dic
 
 
 def _population_error(network: Network, gradients: dict[str, Array], batch: tuple[Array, Array, Array],
-                      rng: np.random.Generator, eps: float) -> float:
+                      rng: np.random.Generator, eps: float, masks: Masks | None, label_smoothing: float) -> float:
     """Put the network between two others; how far do its gradients move?"""
     population = Network(network.spec, network.backend, members=3, dtype="float64",
                          l2=[0.3, float(network.l2[0]), 0.0])
     population.parameters[...] = rng.normal(0.0, 0.5, population.layout.size)
     for name, view in population.views().items():
         view[1] = network.views()[name][0]
+    if masks is not None:
+        masks = masks._replace(keys=masks.keys + np.array([7, 0, 5], np.uint32))         # the others drop other units
     errors = []
-    for name, together in _analytic(population, *batch).items():
+    for name, together in _analytic(population, batch, masks, label_smoothing).items():
         size = np.abs(together[1]) + np.abs(gradients[name][0])
         errors.append(np.max(np.abs(together[1] - gradients[name][0]) / np.maximum(eps, size)))
     worst = float(np.max(errors))

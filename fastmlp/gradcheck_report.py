@@ -16,8 +16,9 @@ KINDS = ("w", "b", "gamma", "beta")
 
 
 def run_gradcheck(*, hidden: Sequence[int] = (50, 30), batch_norm: bool = True, activation: str = "relu",
-                  loss: str = "cross-entropy", init: str = "he", l2: float = 0.0, dim: int = 20, classes: int = 10,
-                  n: int = 20, seed: int = 0) -> GradientCheck:
+                  loss: str = "cross-entropy", init: str = "he", l2: float = 0.0, dropout: float = 0.0,
+                  label_smoothing: float = 0.0, dim: int = 20, classes: int = 10, n: int = 20,
+                  seed: int = 0) -> GradientCheck:
     """Check the network that these options describe; see `NetworkSpec` and `check_gradients`.
 
     Examples
@@ -26,7 +27,7 @@ def run_gradcheck(*, hidden: Sequence[int] = (50, 30), batch_norm: bool = True, 
     True
     """
     spec = NetworkSpec(dim, tuple(hidden), classes, batch_norm, activation, loss)
-    return check_gradients(spec, n=n, l2=l2, seed=seed, init=init)
+    return check_gradients(spec, n=n, l2=l2, dropout=dropout, label_smoothing=label_smoothing, seed=seed, init=init)
 
 
 def table(check: GradientCheck) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 
 from fastmlp.backend import Backend
 from fastmlp.building import make_examples, make_spec, make_trainer
+from fastmlp.checks import check_batches
 from fastmlp.config import TrainOptions
 from fastmlp.data import Dataset
 from fastmlp.data.rows_on_disk import Rows, RowsOnDisk
@@ -28,7 +29,7 @@ from fastmlp.parameters import Tensors, chosen, tensors_of
 from fastmlp.progress import Progress
 from fastmlp.seeds import Stream, generator
 from fastmlp.sweeps import Member
-from fastmlp.trainer import SILENCE, Divergence, check_batches
+from fastmlp.trainer import SILENCE, Divergence
 from fastmlp.training import train
 
 FINISHED, INTERRUPTED, DIVERGED = "finished", "interrupted", "diverged at step "
@@ -119,11 +120,13 @@ def bytes_per_member(spec: NetworkSpec, options: TrainOptions) -> int:
     """Memory that a member takes while it is trained.
 
     Parameters, gradients, good state, what is kept in the end, and as much again for a step at work or for evaluation;
-    the optimizer's state and its good one; activations and their gradients for two sizes of batches.
+    the optimizer's state and its good one; activations and their gradients for two sizes of batches, with dropout also
+    what is left of them.
     """
     states = {"sgd": 1 if options.momentum else 0, "adamw": 2}[options.optimizer]
     numbers = spec.n_parameters * (5 + 2 * states) + 6 * sum(spec.hidden)
-    numbers += 2 * options.batch_size * (4 * sum(spec.hidden) + 2 * spec.n_classes + 3 * max(spec.sizes[1:]))
+    of_each_unit = 5 if options.dropout else 4
+    numbers += 2 * options.batch_size * (of_each_unit * sum(spec.hidden) + 2 * spec.n_classes + 3 * max(spec.sizes[1:]))
     return numbers * np.dtype(options.dtype).itemsize
 
 

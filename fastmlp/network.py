@@ -2,49 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fastmlp.backend import Backend
+from fastmlp.dropout import Masks
 from fastmlp.errors import ConfigError
 from fastmlp.initializers import draw_weights
+from fastmlp.layers import Activity, Layer
 from fastmlp.layout import Layout, NetworkSpec, members_first
 
 Array = Any
 
 BATCH_NORM_EPS = 1e-5   # added to the variance, as in PyTorch; also what keeps a constant unit finite
-
-
-@dataclass
-class Layer:
-    """The views of one layer that the operations work on; M is 1 in the first layer (members side by side)."""
-
-    w: Array                        # (M, D, H)
-    b: Array | None                 # (M, H), None under batch norm
-    gamma: Array | None             # (M, H), None without batch norm
-    beta: Array | None
-    gw: Array
-    gb: Array | None
-    ggamma: Array | None
-    gbeta: Array | None
-
-
-@dataclass
-class Activity:
-    """What one layer computes for one batch, kept for the way back."""
-
-    x: Array                        # (M, N, D) input: a view of the layer below
-    s: Array                        # (M, N, H) w x + b
-    y: Array                        # (M, N, H) activation(batch norm(s)); s itself in the output layer
-    gs: Array                       # gradients with respect to the two
-    gy: Array
-    gx: Array | None                # (M, N, D) where to write the gradient for the layer below
-    mean: Array | None              # (M, H) statistics of the batch
-    var: Array | None
-    inv_std: Array | None
 
 
 class Network:
@@ -99,7 +71,7 @@ class Network:
         self.statistics = self.empty((2 * n_normalised,))       # of the batch at hand, laid out like `running`
         self.has_running = False                                # the first batch initialises the running statistics
         self.layers = self._make_layers()
-        self._activities: dict[int, list[Activity]] = {}
+        self._activities: dict[tuple[int, bool], list[Activity]] = {}
 
     def empty(self, shape: tuple[int, ...]) -> Array:
         """A new array of the network's dtype on its device."""
@@ -181,23 +153,17 @@ class Network:
 
     # ------------------------------------------------------------------------------------------------ one batch
 
-    def reserve(self, n: int) -> list[Activity]:
+    def reserve(self, n: int, dropping: bool = False) -> list[Activity]:
         """The buffers for batches of n examples; those of the two sizes that were last used are kept."""
-        activities = self._activities.pop(n, None)
+        activities = self._activities.pop((n, dropping), None)
         if activities is None:
             while len(self._activities) >= 2:                           # full batches and the smaller last one
                 self._activities.pop(next(iter(self._activities)))
-            activities = self._make_activities(n)
-        self._activities[n] = activities                                # the last used one is last
+            activities = self._make_activities(n, dropping)
+        self._activities[n, dropping] = activities                      # the last used one is last
         return activities
 
-    def _activities_for(self, x: Array) -> list[Activity]:
-        """The buffers for the batch x (N, D), which becomes their first input."""
-        activities = self.reserve(x.shape[0])
-        activities[0].x = x[None, ...]                                  # (1, N, D)
-        return activities
-
-    def _make_activities(self, n: int) -> list[Activity]:
+    def _make_activities(self, n: int, dropping: bool) -> list[Activity]:
         spec, moments = self.spec, self.moments(self.statistics)
         activities: list[Activity] = []
         for k, width in enumerate(spec.sizes[1:]):
@@ -209,11 +175,15 @@ class Network:
             if spec.normalized(k):
                 mean, var = moments[k]
                 inv_std = self.empty(mean.shape)
-            below = activities[-1] if activities else None
-            activities.append(Activity(
-                x=None if below is None else self.by_member(below.y), s=s, y=y, gs=gs, gy=gy,
-                gx=None if below is None else self.by_member(below.gy), mean=mean, var=var, inv_std=inv_std,
-            ))
+            x = gx = None
+            if activities:
+                below = activities[-1]
+                # With dropout what is left of y is the input; its gradient waits in gs, which is not needed before.
+                x, gx = (below.dropped, below.gs) if dropping else (below.y, below.gy)
+                x, gx = self.by_member(x), self.by_member(gx)
+            dropped = self.empty(shape) if dropping and not last else None
+            activities.append(Activity(x=x, s=s, y=y, dropped=dropped, gs=gs, gy=gy, gx=gx, mean=mean, var=var,
+                                       inv_std=inv_std))
         return activities
 
     def by_member(self, array: Array) -> Array:
@@ -222,14 +192,15 @@ class Network:
             return array
         return members_first(array, self.members, self.backend.xp)
 
-    def forward(self, x: Array, weights: Array) -> list[Activity]:
+    def forward(self, x: Array, weights: Array, masks: Masks | None = None) -> list[Activity]:
         """Compute all layers with the statistics of this batch, as in training.
 
-        x (N, D), weights (N,) of the examples in those statistics, which sum to 1.
+        x (N, D), weights (N,) of the examples in those statistics, which sum to 1; masks of dropout, if there is one.
         """
-        activities = self._activities_for(x)
+        activities = self.reserve(x.shape[0], masks is not None)
+        activities[0].x = x[None, ...]                                  # (1, N, D)
         kernels, kind = self.kernels, self.spec.activation
-        for layer, a in zip(self.layers, activities, strict=True):
+        for k, (layer, a) in enumerate(zip(self.layers, activities, strict=True)):
             if layer.gamma is not None:
                 kernels.linear_batch_norm_activation(a.x, layer.w, a.s, weights, layer.gamma, layer.beta, a.mean, a.var,
                                                      a.inv_std, a.y, kind=kind, eps=BATCH_NORM_EPS)
@@ -237,14 +208,24 @@ class Network:
                 kernels.linear_activation(a.x, layer.w, layer.b, a.s, a.y, kind=kind)
             else:
                 kernels.linear(a.x, layer.w, layer.b, a.s)
+            if masks is not None and a.dropped is not None:
+                self._drop(a.y, masks, k, a.dropped)
         return activities
 
-    def loss(self, logits: Array, targets: Array, weights: Array, loss: Array, glogits: Array) -> None:
-        """The spec's loss: see `kernels.reference.cross_entropy` and `hinge` for the shapes."""
-        compute = {"cross-entropy": self.kernels.cross_entropy, "hinge": self.kernels.hinge}[self.spec.loss]
-        compute(logits, targets, weights, loss, glogits)
+    def _drop(self, array: Array, masks: Masks, layer: int, left: Array) -> None:
+        """What dropout leaves of a hidden layer's output; or of its gradient, on the way back."""
+        self.kernels.dropout(self.by_member(array), masks.keys[layer, ...], self.by_member(left), rate=masks.rate)
 
-    def loss_and_gradient(self, x: Array, targets: Array, weights: Array, loss: Array) -> None:
+    def loss(self, logits: Array, targets: Array, weights: Array, loss: Array, glogits: Array,
+             label_smoothing: float = 0.0) -> None:
+        """The spec's loss: see `kernels.reference.cross_entropy` and `hinge` (which smooths nothing) for the shapes."""
+        if self.spec.loss == "hinge":
+            self.kernels.hinge(logits, targets, weights, loss, glogits)
+        else:
+            self.kernels.cross_entropy(logits, targets, weights, loss, glogits, smoothing=label_smoothing)
+
+    def loss_and_gradient(self, x: Array, targets: Array, weights: Array, loss: Array, *, masks: Masks | None = None,
+                          label_smoothing: float = 0.0) -> None:
         """The loss of one batch and its gradient with respect to every parameter.
 
         The penalty is not in it: the optimizers add it (`Block.penalty`), as does `penalty`.
@@ -259,28 +240,39 @@ class Network:
             Weight of each example in the mean loss and in batch norm's statistics; they sum to 1.
         loss : array (M,)
             Written: the weighted mean loss of each member.
+        masks : Masks, optional
+            What dropout drops in this step.
+        label_smoothing : float, default 0.0
+            Fraction of each target that is spread over all classes; for cross-entropy.
 
         Notes
         -----
         Writes `gradients`, `statistics`, and nothing else that outlives the call.
         """
-        activities = self.forward(x, weights)
+        activities = self.forward(x, weights, masks)
         top = activities[-1]
-        self.loss(self.by_member(top.y), targets, weights, loss, self.by_member(top.gy))
-        self._backward(activities, weights)
+        self.loss(self.by_member(top.y), targets, weights, loss, self.by_member(top.gy), label_smoothing)
+        self._backward(activities, weights, masks)
 
-    def _backward(self, activities: list[Activity], weights: Array) -> None:
+    def _backward(self, activities: list[Activity], weights: Array, masks: Masks | None) -> None:
         """From the gradient with respect to the logits, each layer's and that of the layer below."""
         kernels, kind = self.kernels, self.spec.activation
         for k in range(self.spec.n_layers - 1, 0, -1):
             layer, a, below, under = self.layers[k], activities[k], self.layers[k - 1], activities[k - 1]
-            through = (a.gs, a.x, layer.w, layer.gw, layer.gb, a.gx, under.s, under.y, under.gy)
-            if below.gamma is not None:
-                kernels.linear_backward_batch_norm_activation_backward(
-                    *through, weights, below.gamma, below.beta, under.mean, under.inv_std, under.gs, below.ggamma,
-                    below.gbeta, kind=kind)
+            through = (a.gs, a.x, layer.w, layer.gw, layer.gb, a.gx)
+            norm = (weights, below.gamma, below.beta, under.mean, under.inv_std, under.gs, below.ggamma, below.gbeta)
+            if masks is not None:                       # comes between what is joined otherwise
+                kernels.linear_backward(*through)
+                self._drop(under.gs, masks, k - 1, under.gy)
+                if below.gamma is not None:
+                    kernels.batch_norm_activation_backward(under.gy, under.s, under.y, *norm, kind=kind)
+                else:
+                    kernels.activation_backward(under.gy, under.s, under.y, under.gs, kind=kind)
+            elif below.gamma is not None:
+                kernels.linear_backward_batch_norm_activation_backward(*through, under.s, under.y, under.gy, *norm,
+                                                                       kind=kind)
             else:
-                kernels.linear_backward_activation_backward(*through, under.gs, kind=kind)
+                kernels.linear_backward_activation_backward(*through, under.s, under.y, under.gy, under.gs, kind=kind)
         layer, a = self.layers[0], activities[0]
         kernels.linear_backward(a.gs, a.x, layer.w, layer.gw, layer.gb, None)
 

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from fastmlp.backend import Backend
 from fastmlp.building import make_backend, make_examples, make_spec, make_trainer
+from fastmlp.checks import check_batches
 from fastmlp.config import TrainOptions
 from fastmlp.data import Dataset, load_dataset
 from fastmlp.data.download import data_folder
@@ -34,7 +35,7 @@ from fastmlp.model import Model, save_model
 from fastmlp.options import plain
 from fastmlp.parameters import joined, make_network, tensors_of
 from fastmlp.progress import make_progress
-from fastmlp.trainer import Trainer, check_batches
+from fastmlp.trainer import Trainer
 from fastmlp.training import train
 
 HISTORY_COLUMNS = ("step", "epoch", "lr", "train_loss", "train_cost", "train_accuracy",

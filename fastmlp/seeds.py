@@ -16,6 +16,7 @@ class Stream(IntEnum):
     GRADIENT_CHECK = 4
     MEMBERS = 5
     SEARCH = 6
+    DROPOUT = 7
 
 
 def generator(seed: int, stream: Stream) -> np.random.Generator:

@@ -1,8 +1,8 @@
 """One network or population in training: its steps and epochs, and what their future depends on.
 
 A step gathers its batch on the device, runs forward and backward, and updates. Within an epoch nothing crosses between
-host and device: the permutation and the rates go up before it, the losses of all steps come down after it. On a GPU a
-stretch of steps is recorded once and replayed from then on.
+host and device: the permutation, the rates and dropout's keys go up before it, the losses of all steps come down after
+it. A stretch of steps is recorded once and replayed from then on.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastmlp.checks import check_batches, check_suits
+from fastmlp.dropout import Dropout, Masks
 from fastmlp.errors import ConfigError, DivergenceError, FastMLPError
 from fastmlp.examples import Batch, Examples
 from fastmlp.good_state import GoodState
@@ -65,26 +67,6 @@ class Divergence:
     lr: float
 
 
-def check_batches(n: int, batch_size: int, batch_norm: bool) -> None:
-    """Refuse batch sizes that cannot be trained with.
-
-    Raises
-    ------
-    ConfigError
-        A batch larger than the data, or a last batch of one row under batch norm (which needs two for a variance).
-    """
-    if batch_size < 1:
-        raise ConfigError(f"batch_size = {batch_size} must be at least 1")
-    if batch_size > n:
-        raise ConfigError(f"batch_size = {batch_size} is larger than the {n} training examples: "
-                          f"choose one of at most {n}")
-    if batch_norm and (n % batch_size == 1 or batch_size == 1):
-        better = next(size for size in range(max(2, batch_size - 1), n + 1)
-                      if n % size != 1 and size != batch_size) if n > 1 else None
-        raise ConfigError(f"batch_size = {batch_size} leaves a batch of one row of the {n} training examples, and "
-                          f"batch norm needs at least two: choose another, such as {better}, or switch batch norm off")
-
-
 class Trainer:
     """Everything the future of a training depends on, in one place.
 
@@ -111,6 +93,10 @@ class Trainer:
         numbers are the same.
     snapshot_steps : collection of int, default none
         Steps after which the network is copied, also amid an epoch, which then goes on as if nothing had been.
+    dropout : Dropout, optional
+        Drops units of the hidden layers at random, in training only.
+    label_smoothing : float, default 0.0
+        Fraction of each target that is spread over all classes, in training only: evaluations have the plain loss.
 
     Attributes
     ----------
@@ -128,7 +114,12 @@ class Trainer:
 
     def __init__(self, network: Network, examples: Examples, optimizer: Optimizer, schedule: Schedule, *,
                  batch_size: int, seed: int = 0, bn_decay: float = 0.9, shuffle: bool = True,
-                 record: bool = True, snapshot_steps: Collection[int] = ()) -> None:
+                 record: bool = True, dropout: Dropout | None = None, label_smoothing: float = 0.0,
+                 snapshot_steps: Collection[int] = ()) -> None:
+        check_suits(network.spec.hidden, network.spec.loss, 0.0 if dropout is None else dropout.rate, label_smoothing)
+        if dropout is not None and dropout.members != network.members:
+            raise ConfigError(f"dropout of {dropout.members} seeds does not fit {network.members} members: give one "
+                              f"seed a member")
         check_batches(examples.n, batch_size, network.spec.batch_norm and bool(network.spec.hidden))
         network.backend.check(network.parameters, examples.data)
         if (examples.n_features, examples.n_classes, examples.dtype) != (
@@ -138,6 +129,7 @@ class Trainer:
                               f"{network.spec.n_classes} and {network.dtype}")
         self.network, self.examples, self.optimizer, self.schedule = network, examples, optimizer, schedule
         self.batch_size, self.bn_decay, self.shuffle = batch_size, bn_decay, shuffle
+        self.dropout, self.label_smoothing = dropout if dropout is not None and dropout.rate else None, label_smoothing
         self.rng = generator(seed, Stream.ORDER)
         self.step = self.epoch = 0
         self.rate_factor = 1.0
@@ -186,6 +178,9 @@ class Trainer:
         order = examples.order(self.rng, lengths) if self.shuffle else np.arange(examples.n)
         began = time.perf_counter()
         plan = np.concatenate([rates, self.optimizer.constants(n_steps)], axis=1)       # (steps, M + constants)
+        keys = None
+        if self.dropout is not None:
+            keys = backend.asarray(self.dropout.keys(n_steps, len(network.spec.hidden)))        # (steps, layers, M)
         plan, losses = backend.asarray(plan.astype(network.dtype)), network.empty((n_steps, network.members))
         done = 0
         try:
@@ -195,7 +190,8 @@ class Trainer:
                     if should_stop is not None and should_stop():
                         break
                     until = done + len(sizes)
-                    self._run(sizes, rows, plan[done:until, ...], losses[done:until, ...])
+                    self._run(sizes, rows, plan[done:until, ...], None if keys is None else keys[done:until, ...],
+                              losses[done:until, ...])
                     done = until
                     if self.step + done in self.snapshot_steps:
                         self.snapshots[self.step + done] = tensors_of(network)
@@ -215,10 +211,12 @@ class Trainer:
     def _circumstances(self, sizes: tuple[int, ...]) -> list[Any]:
         """What a step takes for granted, next to its arguments: memory, objects and numbers."""
         network, examples, optimizer = self.network, self.examples, self.optimizer
-        buffers = [part for n in sorted(set(sizes)) for part in (self._batch(n), network.reserve(n))]
+        buffers = [part for n in sorted(set(sizes))
+                   for part in (self._batch(n), network.reserve(n, self.dropout is not None))]
         settings = [value for name, value in sorted(vars(optimizer).items()) if name not in ("state", "step")]
         return [network, network.l2, examples, examples.data, examples.labels, examples.sample_weight, optimizer,
-                *optimizer.state.values(), *buffers, *settings, self.bn_decay]
+                *optimizer.state.values(), *buffers, *settings, self.bn_decay, self.label_smoothing,
+                0.0 if self.dropout is None else self.dropout.rate]
 
     def _stretches(self, n_steps: int) -> list[tuple[int, ...]]:
         """The next steps' batch sizes, grouped as the steps run together: one by one, or as many as are recorded.
@@ -238,28 +236,27 @@ class Trainer:
     def _statistics_begun(self) -> bool:
         return self.network.has_running or not self.network.running.shape[0]
 
-    def _run(self, sizes: tuple[int, ...], rows: Array, plan: Array, losses: Array) -> None:
+    def _run(self, sizes: tuple[int, ...], *arrays: Array | None) -> None:
         """Make some steps: one after the other at first, recorded when the same come again.
 
         The first time, they compile and load what they need, which a recording must not do, and the first step of all
-        begins the running statistics.
+        begins the running statistics. The arrays are those of `make_steps`.
         """
         recording = None
         if self.record and sizes in self._seen and self._statistics_begun:
-            recording = self._recording(sizes, rows, plan, losses)
+            recording = self._recording(sizes, arrays)
         if recording is None:
-            self.make_steps(sizes, rows, plan, losses)
+            self.make_steps(sizes, *arrays)
             self._seen.add(sizes)
         else:
-            recording.replay(rows, plan, losses)
+            recording.replay(*arrays)
 
-    def _recording(self, sizes: tuple[int, ...], rows: Array, plan: Array, losses: Array) -> Recording | None:
+    def _recording(self, sizes: tuple[int, ...], arrays: tuple[Array | None, ...]) -> Recording | None:
         """The recording of steps of these sizes; None, and a warning, where the device cannot record."""
         recording, circumstances = self._recordings.pop(sizes, None), self._circumstances(sizes)
         if recording is None or not recording.holds_under(circumstances):
             try:
-                recording = Recording(self.network.backend, partial(self.make_steps, sizes), (rows, plan, losses),
-                                      circumstances)
+                recording = Recording(self.network.backend, partial(self.make_steps, sizes), arrays, circumstances)
             except FastMLPError:
                 raise
             except RuntimeError as error:               # CuPy's and CUDA's; the numbers are the same without
@@ -282,17 +279,19 @@ class Trainer:
         self._batches[n] = batch
         return batch
 
-    def make_steps(self, sizes: tuple[int, ...], rows: Array, plan: Array, losses: Array) -> None:
+    def make_steps(self, sizes: tuple[int, ...], rows: Array, plan: Array, keys: Array | None, losses: Array) -> None:
         """One step after the other: read a batch, loss and gradient, update.
 
         sizes of the n batches; rows (their sum,); plan (n, M + constants): each step's rates, then what its optimizer
-        wants besides  ->  losses (n, M)
+        wants besides; keys (n, layers, M) of dropout, or None without it  ->  losses (n, M)
         """
         network, start = self.network, 0
         for k, n in enumerate(sizes):
             batch = self._batch(n)
             self.examples.read(rows[start:start + n], batch)
-            network.loss_and_gradient(batch.x, batch.targets, batch.weights, losses[k, ...])
+            masks = None if keys is None or self.dropout is None else Masks(self.dropout.rate, keys[k, ...])
+            network.loss_and_gradient(batch.x, batch.targets, batch.weights, losses[k, ...], masks=masks,
+                                      label_smoothing=self.label_smoothing)
             self.optimizer.update(network, plan[k, :network.members], plan[k, network.members:])
             network.update_running(self.bn_decay)
             start += n

@@ -53,6 +53,19 @@ def test_every_activation_and_loss_is_right(activation, batch_norm, loss, weight
     assert_right(check_gradients(spec, l2=0.1, seed=1, sample_weight=np.arange(20) % 3 if weighted else None))
 
 
+@pytest.mark.parametrize("members_of_layers", [(7,), (7, 6), (7, 6, 5)])
+@pytest.mark.parametrize(("batch_norm", "activation"), [(True, "relu"), (True, "tanh"), (False, "relu"),
+                                                        (False, "logistic"), (True, "gelu")])
+def test_dropout_and_label_smoothing_are_right(members_of_layers, batch_norm, activation):
+    spec = NetworkSpec(8, members_of_layers, 4, batch_norm, activation)
+    plain = check_gradients(spec, l2=0.1, init="xavier")
+    for options in ({"dropout": 0.3}, {"label_smoothing": 0.2}, {"dropout": 0.5, "label_smoothing": 0.1}):
+        check = check_gradients(spec, l2=0.1, init="xavier", **options)
+        assert_right(check)
+        assert not np.allclose(check.tensors[0].analytic, plain.tensors[0].analytic)
+    assert ", l2 0.1, dropout 0.5, label smoothing 0.1, 20 examples" in check.title
+
+
 @pytest.mark.parametrize("init", ["he", "xavier", "normal"])
 def test_any_initial_weights_will_do(init):
     assert_right(check_gradients(SMALL, init=init))
@@ -118,6 +131,52 @@ def test_a_wrong_operation_is_caught(monkeypatch, operation, output, batch_norm,
     check = check_gradients(spec)
     assert not check.passed()
     assert check.skipped == 0
+
+
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_a_way_back_that_forgets_what_was_dropped_is_caught(monkeypatch, batch_norm):
+    spec = NetworkSpec(6, (5, 4), 3, batch_norm, "tanh")
+    monkeypatch.setattr(Network, "_drop", forgetful(Network._drop))
+    check = check_gradients(spec, dropout=0.3)
+    assert not check.passed()
+    wrong = {t.name for t in check.tensors if t.relative_errors.max() > GRADIENT}
+    assert "w0" in wrong
+    assert "w2" not in wrong                    # above all of dropout
+
+
+def forgetful(drop):
+    def wrong(self, array, masks, layer, left):
+        if any(array is activity.gs for activity in self.reserve(array.shape[1], True)):
+            left[...] = array
+        else:
+            drop(self, array, masks, layer, left)
+    return wrong
+
+
+def test_a_population_of_which_all_drop_what_the_first_drops_is_caught(monkeypatch):
+    kernels = resolve("cpu").kernels
+    right = kernels.dropout
+
+    def wrong(x, keys, y, *, rate):
+        right(x, keys[:1].repeat(len(keys)), y, rate=rate)
+
+    monkeypatch.setattr(kernels, "dropout", wrong)
+    check = check_gradients(SMALL, dropout=0.3)
+    assert max(t.relative_errors.max() for t in check.tensors) < GRADIENT
+    assert check.population_error > GRADIENT
+
+
+def test_a_gradient_of_other_targets_than_the_losss_is_caught(monkeypatch):
+    kernels = resolve("cpu").kernels
+    right = kernels.cross_entropy
+
+    def wrong(logits, targets, weights, loss, glogits, *, smoothing=0.0):
+        right(logits, targets, weights, loss, glogits)
+        right(logits, targets, weights, loss, np.empty_like(glogits), smoothing=smoothing)
+
+    monkeypatch.setattr(kernels, "cross_entropy", wrong)
+    assert check_gradients(SMALL).passed()
+    assert not check_gradients(SMALL, label_smoothing=0.1).passed()
 
 
 def test_a_gradient_that_is_nan_is_caught(monkeypatch):
@@ -301,6 +360,7 @@ def test_a_point_on_kinks_by_ill_luck_is_drawn_again(monkeypatch):
     ({"sample_weight": np.ones(3)}, DataError, "20 numbers"),
     ({"n": 1}, ConfigError, "batch norm needs at least 2"),
     ({"n": 0}, ConfigError, "too few"),
+    ({"dropout": 1.0}, ConfigError, "dropout = 1.0 must be"),
 ])
 def test_what_does_not_fit_is_refused(options, error, words):
     with pytest.raises(error, match=words):
@@ -342,6 +402,8 @@ def test_the_report_has_numbers_tables_and_pictures(tmp_path):
 
 
 def test_run_gradcheck_checks_the_network_that_its_options_describe():
+    check = run_gradcheck(hidden=(7,), dropout=0.3, label_smoothing=0.1, dim=4, classes=3, n=9)
+    assert (check.dropout, check.label_smoothing) == (0.3, 0.1)
     check = run_gradcheck(hidden=(7,), batch_norm=False, activation="gelu", loss="hinge", l2=0.2, dim=4, classes=3, n=9)
     assert check.spec == NetworkSpec(4, (7,), 3, False, "gelu", "hinge")
     assert (check.n, check.l2) == (9, 0.2)

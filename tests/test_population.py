@@ -85,7 +85,8 @@ def test_a_members_numbers_do_not_depend_on_how_memory_divided_the_population(ar
     assert sizes == [2, 2, 1]
 
 
-@pytest.mark.parametrize("settings", [{}, {"optimizer": "adamw"}, {"batch_norm": False, "momentum": 0.9}], ids=str)
+@pytest.mark.parametrize("settings", [{}, {"optimizer": "adamw"}, {"batch_norm": False, "momentum": 0.9},
+                                      {"dropout": 0.2}], ids=str)
 def test_a_member_takes_the_memory_that_is_reckoned_with(cpu, settings):
     rng, peaks = np.random.default_rng(0), []
     data = from_arrays(rng.normal(size=(120, 200)), np.arange(120) % 5, (None, None), (None, None))

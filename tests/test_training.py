@@ -9,10 +9,10 @@ from tolerances import MEMBER, assert_close
 
 from fastmlp import schedules
 from fastmlp.backend import Backend
+from fastmlp.checks import check_batches
 from fastmlp.errors import ConfigError, DivergenceError
 from fastmlp.history import History
 from fastmlp.optimizers import SGD, Adam
-from fastmlp.trainer import check_batches
 from fastmlp.training import train
 
 # ------------------------------------------------------------------------------------------------ what is learned

@@ -23,7 +23,7 @@ Array = Any
 
 USUAL_THREADS = 4       # of operations that are not recorded, where nobody said how many
 LONGEST_JOINED = 112    # K_BLOCK of c/matmul.c
-OTHER_TYPES = (np.dtype(np.uint8), np.dtype(np.int64))      # of data, labels and row numbers
+OTHER_TYPES = (np.dtype(np.uint8), np.dtype(np.int64), np.dtype(np.uint32))    # of data, labels and rows, keys
 
 
 class Operation(NamedTuple):

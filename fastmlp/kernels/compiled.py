@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from fastmlp.kernels import masks
 from fastmlp.kernels.activations import ACTIVATIONS
 from fastmlp.kernels.c_calls import Calls, Operation
 
@@ -106,6 +107,9 @@ class CompiledKernels:
         self._do("batch_norm_activation_backward", x, *_block(gy), *_block(x), *_block(y), weights, gamma, beta, mean,
                  inv_std, *_block(gx), ggamma, gbeta, *x.shape, KINDS[kind])
 
+    def dropout(self, x: Array, keys: Array, y: Array, *, rate: float) -> None:
+        self._do("dropout", x, *_block(x), keys, *_block(y), *x.shape, masks.threshold(rate), 1.0 / (1.0 - rate))
+
     def linear_backward(self, gy: Array, x: Array, w: Array, gw: Array, gb: Array | None, gx: Array | None) -> None:
         if gb is not None:
             self._do("column_sums", gy, *_block(gy), gb, *gy.shape)
@@ -118,16 +122,20 @@ class CompiledKernels:
 
     # ------------------------------------------------------------------------------------------------ loss
 
-    def cross_entropy(self, logits: Array, targets: Array, weights: Array, loss: Array, glogits: Array) -> None:
-        self._loss("cross_entropy", logits, targets, weights, loss, glogits)
+    def cross_entropy(self, logits: Array, targets: Array, weights: Array, loss: Array, glogits: Array,
+                      *, smoothing: float = 0.0) -> None:
+        self._loss("cross_entropy", logits, targets, weights, loss, glogits, 1.0 - smoothing,
+                   smoothing / logits.shape[2])
 
     def hinge(self, logits: Array, targets: Array, weights: Array, loss: Array, glogits: Array) -> None:
         self._loss("hinge", logits, targets, weights, loss, glogits)
 
-    def _loss(self, name: str, logits: Array, targets: Array, weights: Array, loss: Array, glogits: Array) -> None:
+    def _loss(self, name: str, logits: Array, targets: Array, weights: Array, loss: Array, glogits: Array,
+              *numbers: float) -> None:
         parts = self._scratch(logits[:, :, 0])
         self._do_all([
-            Operation(name, logits.dtype, (*_block(logits), *_block(glogits), targets, weights, parts, *logits.shape)),
+            Operation(name, logits.dtype, (*_block(logits), *_block(glogits), targets, weights, parts, *logits.shape,
+                                           *numbers)),
             Operation("sum_parts", logits.dtype, (parts, loss, *logits.shape[:2])),
         ])
 

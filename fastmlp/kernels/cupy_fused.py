@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fastmlp.errors import DeviceError
-from fastmlp.kernels import chains
+from fastmlp.kernels import chains, masks
 from fastmlp.kernels.activations import ACTIVATIONS
 from fastmlp.kernels.cublas import Cublas
 from fastmlp.kernels.cuda_modules import CudaModules
@@ -193,16 +193,18 @@ class FusedKernels:
 
     # ------------------------------------------------------------------------------------------------ losses
 
-    def cross_entropy(self, logits: Array, targets: Array, weights: Array, loss: Array, glogits: Array) -> None:
-        self._loss("cross_entropy", logits, targets, weights, loss, glogits)
+    def cross_entropy(self, logits: Array, targets: Array, weights: Array, loss: Array, glogits: Array,
+                      *, smoothing: float = 0.0) -> None:
+        self._loss("cross_entropy", logits, targets, weights, loss, glogits, np.float64(smoothing))
 
     def hinge(self, logits: Array, targets: Array, weights: Array, loss: Array, glogits: Array) -> None:
         self._loss("hinge", logits, targets, weights, loss, glogits)
 
-    def _loss(self, name: str, logits: Array, targets: Array, weights: Array, loss: Array, glogits: Array) -> None:
+    def _loss(self, name: str, logits: Array, targets: Array, weights: Array, loss: Array, glogits: Array,
+              *numbers: np.float64) -> None:
         m, n, c = logits.shape
         self._launch(name, logits.dtype, (m,), _row_block(n, logits.dtype), logits, targets, weights, loss, glogits,
-                     np.int32(n), np.int32(c), *place(logits), *place(glogits))
+                     np.int32(n), np.int32(c), *place(logits), *place(glogits), *numbers)
 
     def count_correct(self, logits: Array, labels: Array, counts: Array, correct: Array) -> None:
         m, n, c = logits.shape
@@ -220,6 +222,11 @@ class FusedKernels:
     def activation_backward(self, gy: Array, x: Array, y: Array, gx: Array, *, kind: str) -> None:
         self._elementwise("activation_backward", x.dtype, x.size, gy, x, y, gx, np.uint64(x.size),
                           np.int32(ACTIVATION_NUMBERS[kind]))
+
+    def dropout(self, x: Array, keys: Array, y: Array, *, rate: float) -> None:
+        _, n, h = x.shape
+        self._elementwise("dropout", x.dtype, x.size, x, keys, y, np.uint64(x.size), np.int32(n), np.int32(h),
+                          np.uint32(masks.threshold(rate)), np.float64(1.0 / (1.0 - rate)), *place(x), *place(y))
 
     def moving_average(self, new: Array, decay: float, running: Array) -> None:
         self._elementwise("moving_average", new.dtype, new.size, new, np.float64(decay), running, np.uint64(new.size))

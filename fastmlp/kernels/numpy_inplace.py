@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from fastmlp.kernels import masks
 from fastmlp.kernels.activations import ACTIVATIONS
 
 Array = Any
@@ -95,7 +96,17 @@ def batch_norm_activation(x: Array, weights: Array, gamma: Array, beta: Array, m
     activation(y, y, kind=kind)                             # elementwise, so safe in place
 
 
-def cross_entropy(logits: Array, targets: Array, weights: Array, loss: Array, glogits: Array) -> None:
+def dropout(x: Array, keys: Array, y: Array, *, rate: float) -> None:
+    _, n, h = x.shape
+    random = masks.drawn(keys, np.arange(n, dtype=np.uint32), np.arange(h, dtype=np.uint32))
+    np.multiply(x, random >= masks.threshold(rate), out=y)
+    y *= 1.0 / (1.0 - rate)
+
+
+def cross_entropy(logits: Array, targets: Array, weights: Array, loss: Array, glogits: Array,
+                  *, smoothing: float = 0.0) -> None:
+    if smoothing:
+        targets = (1.0 - smoothing) * targets + smoothing / targets.shape[1]
     np.subtract(logits, np.maximum.reduce(logits, axis=-1, keepdims=True), out=glogits)
     correct = np.matmul((glogits * targets), _ones(targets.shape[1], targets.dtype)[0])     # (M, N)
     np.exp(glogits, out=glogits)

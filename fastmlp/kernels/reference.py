@@ -12,6 +12,7 @@ In order of use in a step:
     linear                          x w + b
     batch_norm_activation           activation(gamma * x_hat + beta), x_hat normalised over the batch
     activation                      the same without batch norm
+    dropout                         sets random units to 0; on the way back their gradients
     cross_entropy, hinge            loss and its gradient with respect to the logits
     activation_backward, batch_norm_activation_backward, linear_backward
     moving_average                  batch norm's running statistics
@@ -23,6 +24,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastmlp.kernels import masks
 from fastmlp.kernels.activations import ACTIVATIONS
 
 Array = Any
@@ -81,12 +83,28 @@ def batch_norm_activation(x: Array, weights: Array, gamma: Array, beta: Array, m
     y[...] = ACTIVATIONS[kind].value(gamma[:, None, :] * x_hat + beta[:, None, :], xp)
 
 
-def cross_entropy(logits: Array, targets: Array, weights: Array, loss: Array, glogits: Array, *, xp: Any) -> None:
+def dropout(x: Array, keys: Array, y: Array, *, rate: float, xp: Any) -> None:
+    """Set a random fraction `rate` of all numbers to 0 and divide the others by 1 - rate.
+
+    x (M, N, H), keys (M,) uint32  ->  y (M, N, H)
+    Srivastava et al. 2014, with the division already in training, so that the mean of a unit is that of evaluation.
+    The gradient through it is the same operation with the same keys. Makers agree on what is dropped, bit for bit.
+    """
+    _, n, h = x.shape
+    rows, units = (xp.arange(length, dtype=xp.uint32, device=keys.device) for length in (n, h))
+    kept = masks.drawn(keys, rows, units) >= masks.threshold(rate)                      # (M, N, H)
+    y[...] = x * (xp.astype(kept, x.dtype) * (1.0 / (1.0 - rate)))
+
+
+def cross_entropy(logits: Array, targets: Array, weights: Array, loss: Array, glogits: Array, *,
+                  smoothing: float = 0.0, xp: Any) -> None:
     """Softmax and cross-entropy together: loss and gradient from one pass.
 
     logits (M, N, C), targets (N, C) rows that sum to 1, weights (N,) that sum to 1  ->  loss (M,), glogits (M, N, C)
-    The row maximum is subtracted first: exp cannot overflow and the sum is at least 1.
+    The row maximum is subtracted first: exp cannot overflow and the sum is at least 1. The fraction `smoothing` of each
+    target is spread evenly over all classes (Szegedy et al. 2016, section 7).
     """
+    targets = (1.0 - smoothing) * targets + smoothing / targets.shape[-1]
     shifted = logits - xp.max(logits, axis=-1, keepdims=True)
     log_p = shifted - xp.log(xp.sum(xp.exp(shifted), axis=-1, keepdims=True))   # (M, N, C)
     loss[...] = -xp.sum(weights[:, None] * targets * log_p, axis=(-2, -1))      # (M,)

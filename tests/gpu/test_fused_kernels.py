@@ -124,6 +124,19 @@ def test_layers_take_inputs_and_give_their_gradients_as_each_of_them_lies(cupy, 
         assert_close(got.get(), expected, ACCURACY["float64"])
 
 
+@pytest.mark.parametrize("wide_y", [True, False], ids=["wide y", "y"])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_dropout_drops_the_same_bits_as_the_reference_however_its_arrays_lie(cupy, fused, dtype, wide_y):
+    rng, (m, n, h) = np.random.default_rng(0), (3, 20, 35)
+    x, keys = rng.normal(size=(n, m, h)).astype(dtype), rng.integers(2**32, size=m, dtype=np.uint32)
+    expected = np.empty((m, n, h), dtype)
+    reference.dropout(np.moveaxis(x, 1, 0), keys, expected, rate=0.3, xp=np)
+    y = cupy.zeros((n, m, h) if wide_y else (m, n, h), dtype=dtype)
+    y = cupy.moveaxis(y, 1, 0) if wide_y else y
+    fused.dropout(cupy.moveaxis(cupy.asarray(x), 1, 0), cupy.asarray(keys), y, rate=0.3)
+    assert np.array_equal(y.get(), expected)
+
+
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_the_loss_of_logits_whose_exponentials_overflow_is_finite(cupy, fused, dtype):
     logits, targets = np.array([[[1e4, 9.9e3, -1e4], [-2e4, -1e4, -3e4]]]), np.eye(3)[[1, 0]]

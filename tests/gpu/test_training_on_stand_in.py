@@ -7,6 +7,7 @@ from stand_in import device
 from tolerances import MEMBER, assert_close
 
 from fastmlp import schedules
+from fastmlp.dropout import Dropout
 from fastmlp.errors import DivergenceError
 from fastmlp.evaluation import evaluate, predict_logits
 from fastmlp.optimizers import Adam
@@ -78,6 +79,21 @@ def test_every_kind_of_network(make_pair, members, hidden, activation, loss, wei
     _compare(*pair, epochs=2)
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("batch_norm", [True, False], ids=["batch norm", "bias"])
+@pytest.mark.parametrize("members", [1, 3])
+def test_dropout_and_label_smoothing(make_pair, members, batch_norm, dtype):
+    pair = make_pair(members=members, batch_norm=batch_norm, dtype=dtype, label_smoothing=0.1)
+    for trainer in pair:
+        trainer.dropout = Dropout(0.3, range(members))
+    _compare(*pair, dtype, epochs=4)                # the last one recorded
+    _, trainer = pair
+    epoch = spent(trainer.run_epoch)
+    assert epoch["graph_launches"] > 0
+    assert epoch["host_to_device"] == 3             # order, rates, keys
+    assert epoch["device_to_host"] == 1
+
+
 def test_bytes_are_standardised_on_the_device(cpu, gpu):
     from fastmlp.data.standardize import Standardizer
     from fastmlp.examples import Examples
@@ -140,6 +156,14 @@ def test_a_recorded_step_takes_few_launches(make_pair, hidden, batch_norm, launc
     trainer.run_epoch()
     trainer.run_epoch()
     assert device.counts.recorded == 3 * launches
+
+
+@pytest.mark.L4
+def test_dropout_takes_three_launches_more_a_hidden_layer_and_label_smoothing_none(make_pair):
+    _, trainer = make_pair((50, 50), dtype="float32", n=30, d=3300, dropout=Dropout(0.2, [0]), label_smoothing=0.1)
+    for _ in range(3):
+        trainer.run_epoch()
+    assert device.counts.recorded == 3 * (11 + 2 * 3)
 
 
 @pytest.mark.parametrize("members", [1, 2])

@@ -140,10 +140,15 @@ def cases(sizes, seed=0):
                         "gbeta": b},
                        {"kind": kind}, outputs=("gx", "ggamma", "gbeta"), label=f"{kind}, {label}")
 
+    for rate in (0.2, 0.75):
+        yield Case("dropout", {"x": s, "keys": np.arange(m, dtype=np.uint32) * 2_000_000_011 + 3, "y": y},
+                   {"rate": rate}, outputs=("y",), label=f"rate {rate}")
+
     logits, labels = 3.0 * normal((m, n, c)), rng.integers(c, size=n)
-    for operation in ("cross_entropy", "hinge"):
+    for operation, keywords in (("cross_entropy", {}), ("cross_entropy", {"smoothing": 0.1}), ("hinge", {})):
         yield Case(operation, {"logits": logits, "targets": np.eye(c)[labels], "weights": weights, "loss": np.zeros(m),
-                               "glogits": np.zeros_like(logits)}, outputs=("loss", "glogits"))
+                               "glogits": np.zeros_like(logits)}, keywords, outputs=("loss", "glogits"),
+                   label=f"smoothing {keywords.get('smoothing', 0.0)}")
     for label, counts in (("equal", np.ones(n)), ("weights", weights)):
         yield Case("count_correct", {"logits": logits, "labels": labels, "counts": counts, "correct": np.zeros(m)},
                    outputs=("correct",), label=label)

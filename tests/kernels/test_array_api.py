@@ -8,6 +8,7 @@ import pytest
 from tolerances import STRICT, assert_close
 
 from fastmlp.backend import Backend
+from fastmlp.dropout import Dropout
 from fastmlp.evaluation import evaluate, predict_logits
 from fastmlp.kernels import bind
 from fastmlp.optimizers import SGD, Adam
@@ -64,6 +65,17 @@ def test_training_and_evaluation_use_the_standard_alone_and_agree_with_numpy(
         network, score = trainer.network, evaluate(trainer.network, examples)
         results.append([report.losses, backend.to_host(network.parameters), backend.to_host(network.running),
                         score.loss, score.cost, score.accuracy, predict_logits(network, examples)])
+    for numpy_result, strict_result in zip(*results, strict=True):
+        assert_close(strict_result, numpy_result, STRICT)
+
+
+@pytest.mark.parametrize("members", [1, 3])
+def test_so_do_dropout_and_label_smoothing(make_trainer, make_examples, cpu, elsewhere, members):
+    results = []
+    for backend in (cpu, elsewhere):
+        trainer = make_trainer(members=members, backend=backend, examples=make_examples(backend=backend),
+                               dropout=Dropout(0.3, range(members)), label_smoothing=0.1)
+        results.append([trainer.run_epoch().losses, backend.to_host(trainer.network.parameters)])
     for numpy_result, strict_result in zip(*results, strict=True):
         assert_close(strict_result, numpy_result, STRICT)
 

@@ -134,6 +134,19 @@ def test_cross_entropy_is_minus_the_log_of_the_softmax(rng):
         assert_close(loss[m], expected, CLOSE)
 
 
+def test_smoothing_spreads_a_part_of_each_target_over_all_classes(rng):
+    logits, labels, weights = rng.normal(size=(2, 4, 5)), [2, 0, 1, 4], np.array([0.1, 0.2, 0.3, 0.4])
+    smooth, by_hand = np.eye(5)[labels], np.full((4, 5), 0.06)
+    by_hand[np.arange(4), labels] = 0.76                        # 0.7 of one, and 0.3 / 5 for each class
+    results = []
+    for targets, smoothing in ((smooth, 0.3), (by_hand, 0.0)):
+        loss, glogits = np.empty(2), np.empty_like(logits)
+        reference.cross_entropy(logits, targets, weights, loss, glogits, smoothing=smoothing, xp=np)
+        results.append((loss, glogits))
+    assert_close(results[0][0], results[1][0], CLOSE)
+    assert_close(results[0][1], results[1][1], CLOSE)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_cross_entropy_of_huge_logits_is_finite_and_exact(dtype):
     logits = np.array([[[1e4, 0.0], [0.0, 1e4]]], dtype)        # the first is right by far, the second wrong by 1e4

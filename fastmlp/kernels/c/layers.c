@@ -37,6 +37,30 @@ OPERATION(activation_backward) {
     }
 }
 
+// As in kernels/masks.py.
+static inline uint32_t mixed(uint32_t number) {
+    number = (number ^ number >> 16) * 0x7FEB352Du;
+    number = (number ^ number >> 15) * 0x846CA68Bu;
+    return number ^ number >> 16;
+}
+
+// x (M, N, H), keys (M,)  ->  y = x * scale, or 0 where what is drawn is below the threshold
+OPERATION(dropout) {
+    Array3 x = ARRAY3(0), y = ARRAY3(4);
+    const uint32_t* keys = POINTER(uint32_t, 3);
+    int64_t members = INTEGER(7), n = INTEGER(8), h = INTEGER(9);
+    uint32_t threshold = (uint32_t)INTEGER(10);
+    REAL scale = NUMBER(11);
+    Range mine = SHARE(members * n, 1);
+    EACH(r, mine.first, mine.last) {
+        int64_t m = r / n, i = r % n;
+        uint32_t row = mixed(mixed((uint32_t)i) + keys[m]);
+        const REAL* restrict from = ROW(x, m, i);
+        REAL* restrict to = ROW(y, m, i);
+        EACH(j, 0, h) to[j] = from[j] * (mixed(row + (uint32_t)j) < threshold ? 0 : scale);
+    }
+}
+
 // x (M, N, H)  ->  sums (M, H)
 OPERATION(column_sums) {
     Array3 x = ARRAY3(0);

@@ -2,12 +2,14 @@
 //
 // logits, glogits (M, N, C), targets (N, C), weights (N,)  ->  parts (M, N), glogits
 
+// Of each target the share `kept` is left, and `spread` added to it.
 OPERATION(cross_entropy) {
     Array3 logits = ARRAY3(0), glogits = ARRAY3(3);
     const REAL *targets = POINTER(REAL, 6), *weights = POINTER(REAL, 7);
     REAL* parts = POINTER(REAL, 8);
     int64_t members = INTEGER(9), n = INTEGER(10), c = INTEGER(11);
     Range mine = SHARE(members * n, 1);
+    REAL kept = NUMBER(12), spread = NUMBER(13);
     EACH(r, mine.first, mine.last) {
         int64_t m = r / n, i = r % n;
         const REAL *z = ROW(logits, m, i), *t = targets + i * c;
@@ -15,11 +17,11 @@ OPERATION(cross_entropy) {
         EACH(k, 1, c) highest = z[k] > highest ? z[k] : highest;
         EACH(k, 0, c) {
             REAL shifted = z[k] - highest;
-            correct += t[k] * shifted;
+            correct += (kept * t[k] + spread) * shifted;
             total += g[k] = EXP(shifted);
         }
         parts[r] = weights[i] * (LOG(total) - correct);
-        EACH(k, 0, c) g[k] = weights[i] * (g[k] / total - t[k]);
+        EACH(k, 0, c) g[k] = weights[i] * (g[k] / total - (kept * t[k] + spread));
     }
 }
 

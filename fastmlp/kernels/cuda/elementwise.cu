@@ -11,6 +11,26 @@ extern "C" __global__ void activation_backward(const REAL* gy, const REAL* x, co
     FOR_MY_ELEMENT(i) gx[i] = gy[i] * activation_slope(kind, x[i], y[i]);
 }
 
+// As in kernels/masks.py.
+__device__ inline unsigned int mixed(unsigned int number) {
+    number = (number ^ number >> 16) * 0x7FEB352Du;
+    number = (number ^ number >> 15) * 0x846CA68Bu;
+    return number ^ number >> 16;
+}
+
+// y = x * scale, or 0 where what is drawn is below the threshold. x, y (M, N, H) with any strides between members and
+// rows, keys (M,).
+extern "C" __global__ void dropout(const REAL* x, const unsigned int* keys, REAL* y, size_t size, int n, int h,
+                                   unsigned int threshold, double scale, long long x_member, int x_row,
+                                   long long y_member, int y_row) {
+    FOR_MY_ELEMENT(place) {
+        const size_t row = place / h, member = row / n, i = row % n, j = place % h;
+        const unsigned int drawn = mixed(mixed(mixed((unsigned int)i) + keys[member]) + (unsigned int)j);
+        y[member * y_member + i * y_row + j] = x[member * x_member + i * x_row + j]
+                                               * (drawn < threshold ? REAL(0) : REAL(scale));
+    }
+}
+
 // y (M, N, H) += b (M, H); `batch` is N * H.
 extern "C" __global__ void add_bias(const REAL* b, REAL* y, size_t size, size_t batch, int h) {
     FOR_MY_ELEMENT(i) y[i] += b[i / batch * h + i % h];

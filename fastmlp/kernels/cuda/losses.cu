@@ -8,10 +8,12 @@
 #define FOR_EACH_ROW(i) for (int i = threadIdx.x / 32; i < n; i += blockDim.x / 32)
 #define FOR_EACH_CLASS(k) for (int k = threadIdx.x % 32; k < c; k += 32)
 
-// Softmax and cross-entropy; the row's maximum is subtracted first.
+// Softmax and cross-entropy; the row's maximum is subtracted first. The fraction `smoothing` of each target is spread
+// over all classes.
 extern "C" __global__ void __launch_bounds__(ROW_THREADS, 1) cross_entropy(
         const REAL* logits, const REAL* targets, const REAL* weights, REAL* loss, REAL* glogits, int n, int c,
-        long long member_stride, int row_stride, long long gradient_member, int gradient_row) {
+        long long member_stride, int row_stride, long long gradient_member, int gradient_row, double smoothing) {
+    const REAL kept = REAL(1 - smoothing), spread = REAL(smoothing / c);
     __shared__ REAL shared[MOST_WARPS];
     const int member = blockIdx.x;
     REAL total = 0;
@@ -25,9 +27,9 @@ extern "C" __global__ void __launch_bounds__(ROW_THREADS, 1) cross_entropy(
         FOR_EACH_CLASS(k) sum += exp(z[k] - highest);
         REAL log_sum = log(warp_sum(sum));
         FOR_EACH_CLASS(k) {
-            REAL log_p = z[k] - highest - log_sum;
-            row_loss -= t[k] * log_p;
-            gz[k] = weights[i] * (exp(log_p) - t[k]);
+            REAL log_p = z[k] - highest - log_sum, target = kept * t[k] + spread;
+            row_loss -= target * log_p;
+            gz[k] = weights[i] * (exp(log_p) - target);
         }
         total += weights[i] * row_loss;
     }
