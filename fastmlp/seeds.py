@@ -15,6 +15,8 @@ class Stream(IntEnum):
     SPLIT = 3
     GRADIENT_CHECK = 4
     MEMBERS = 5
+    AUGMENTATION = 6
+    STATISTICS = 7
 
 
 def generator(seed: int, stream: Stream) -> np.random.Generator:
