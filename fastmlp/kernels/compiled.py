@@ -49,7 +49,7 @@ class CompiledKernels:
     def gather_moved(self, data: Array, labels: Array, classes: Array, rows: Array, moves: Array, mean: Array | None,
                      inv_std: Array | None, x: Array, targets: Array, *, image_shape: tuple[int, int, int]) -> None:
         self._do("gather_moved" + _kind(data, x), x, data, labels, rows, moves[0], moves[1], moves[2], mean, inv_std, x,
-                 targets, *x.shape, classes.shape[0], *image_shape[1:])
+                 targets, *x.shape, classes.shape[0], *image_shape[1:], data.shape[0])
 
     def batch_weights(self, sample_weight: Array, rows: Array, weights: Array) -> None:
         self._do("batch_weights", weights, sample_weight, rows, weights, rows.shape[0])

@@ -48,7 +48,8 @@ def gather_moved(data: Array, labels: Array, classes: Array, rows: Array, moves:
     """`gather` of images, each of which is first mirrored left-right, or not, and then shifted.
 
     As in `gather`; image_shape (channels, height, width), whose product is D; moves (3, N) int: 1 to mirror or else 0,
-    pixels down, pixels to the right (below 0: up, to the left)  ->  x (N, D), targets (N, C)
+    pixels down, pixels to the right (below 0: up, to the left), fewer than height and width
+    ->  x (N, D), targets (N, C)
     What comes in at an edge repeats the edge. Mean and deviation are those of the place where a pixel comes to lie.
     """
     channels, height, width = image_shape

@@ -34,59 +34,50 @@ GATHER(gather_numbers, REAL)
 #define SMALLER(a, b) ((a) < (b) ? (a) : (b))
 #define CLAMP(value, low, high) ((value) < (low) ? (low) : SMALLER(value, high))
 
-// Pixels first .. last of an image that is mirrored or not, and then shifted; lines and edges repeat where it ends. Each
-// line is its edge, some of the image's line, and its other edge.
-#define MOVE(name, Source)                                                                                  \
-    static void name(const Source* image, int64_t height, int64_t width, int64_t mirror, int64_t down,      \
-                     int64_t right, int64_t first, int64_t last, Source* restrict to) {                     \
-        int64_t line = first / width, i = line % height, j = first % width;                                 \
-        for (int64_t k = first; k < last; line++, i = i + 1 < height ? i + 1 : 0, j = 0) {                  \
-            const Source* restrict from = image + (line - i + CLAMP(i - down, 0, height - 1)) * width;      \
-            Source* restrict at = to + k - first - j;                                                       \
-            int64_t end = SMALLER(width, j + last - k);                                                     \
-            int64_t inside = CLAMP(right, j, end), beyond = CLAMP(width + right, j, end);                   \
-            k += end - j;                                                                                   \
-            for (; j < inside; j++) at[j] = from[mirror ? width - 1 : 0];                                   \
-            if (mirror)                                                                                     \
-                for (; j < beyond; j++) at[j] = from[width - 1 + right - j];                                \
-            else                                                                                            \
-                memcpy(at + j, from + j - right, (size_t)(beyond - j) * sizeof(Source)), j = beyond;        \
-            for (; j < end; j++) at[j] = from[mirror ? 0 : width - 1];                                      \
-        }                                                                                                   \
+#define AS_IT_IS(pixel, j) ((REAL)(pixel))
+#define STANDARDISED(pixel, j) (((REAL)(pixel) - mean[k + (j)]) * inv_std[k + (j)])
+#define LINE(VALUE)                                                                                         \
+    {                                                                                                       \
+        if (mirror[i])                                                                                      \
+            for (int64_t j = first; j < last; j++) to[j] = VALUE(from[width - 1 + right - j], j);           \
+        else                                                                                                \
+            for (int64_t j = first; j < last; j++) to[j] = VALUE(from[j - right], j);                       \
+        for (int64_t j = 0; j < inside; j++) to[j] = VALUE(from[mirror[i] ? width - 1 : 0], j);             \
+        for (int64_t j = beyond; j < width; j++) to[j] = VALUE(from[mirror[i] ? 0 : width - 1], j);         \
     }
 
-// As GATHER; mirror, down, right (N,), height and width of an image. So many pixels at a time are moved into a buffer and
-// standardised from there: two passes without a condition are faster than one with some, and more pixels slower again.
-#define PIXELS 256
-
-#define GATHER_MOVED(name, Source, move)                                                                    \
+// As GATHER, of images: mirror, down, right (N,); height, width and number of images in the data. The threads share the
+// lines of an image. Each line is first copied whole, with its neighbours' pixels where it has ended, and then gets its
+// edge: loops of one length, which are whole vectors. The first and last image have no neighbours.
+#define GATHER_MOVED(name, Source)                                                                          \
     OPERATION(name) {                                                                                       \
         const Source* data = POINTER(Source, 0);                                                            \
         const int64_t *labels = POINTER(int64_t, 1), *rows = POINTER(int64_t, 2);                           \
-        const int64_t *mirror = POINTER(int64_t, 3), *down = POINTER(int64_t, 4), *right = POINTER(int64_t, 5); \
+        const int64_t *mirror = POINTER(int64_t, 3), *down = POINTER(int64_t, 4), *rights = POINTER(int64_t, 5); \
         const REAL *mean = POINTER(REAL, 6), *inv_std = POINTER(REAL, 7);                                   \
         REAL *x = POINTER(REAL, 8), *targets = POINTER(REAL, 9);                                            \
-        int64_t n = INTEGER(10), d = INTEGER(11), c = INTEGER(12), height = INTEGER(13), width = INTEGER(14); \
-        Range mine = SHARE(d, CACHE_LINE);                                                                  \
-        Source pixels[PIXELS];                                                                              \
-        for (int64_t i = 0; i < n; i++)                                                                     \
-            for (int64_t first = mine.first, last; first < mine.last; first = last) {                       \
-                last = SMALLER(first + PIXELS, mine.last);                                                  \
-                move(data + rows[i] * d, height, width, mirror[i], down[i], right[i], first, last, pixels); \
-                REAL* restrict to = x + i * d + first;                                                      \
-                if (mean)                                                                                   \
-                    for (int64_t k = 0; k < last - first; k++)                                              \
-                        to[k] = ((REAL)pixels[k] - mean[first + k]) * inv_std[first + k];                   \
-                else                                                                                        \
-                    for (int64_t k = 0; k < last - first; k++) to[k] = (REAL)pixels[k];                     \
+        int64_t n = INTEGER(10), d = INTEGER(11), c = INTEGER(12);                                          \
+        int64_t height = INTEGER(13), width = INTEGER(14), images = INTEGER(15);                            \
+        Range mine = SHARE(d, width);                                                                       \
+        for (int64_t i = 0; i < n; i++) {                                                                   \
+            const Source* image = data + rows[i] * d;                                                       \
+            int64_t right = rights[i], inside = right > 0 ? right : 0, beyond = right < 0 ? width + right : width; \
+            int64_t alone = rows[i] == 0 || rows[i] == images - 1;                                          \
+            int64_t first = alone ? inside : 0, last = alone ? beyond : width;                              \
+            int64_t line = mine.first / width % height;                                                     \
+            for (int64_t k = mine.first; k < mine.last; k += width) {                                       \
+                const Source* restrict from = image + k + (CLAMP(line - down[i], 0, height - 1) - line) * width; \
+                REAL* restrict to = x + i * d + k;                                                          \
+                if (mean) LINE(STANDARDISED)                                                                \
+                else LINE(AS_IT_IS)                                                                         \
+                line = line + 1 < height ? line + 1 : 0;                                                    \
             }                                                                                               \
+        }                                                                                                   \
         if (thread == 0) one_hot(labels, rows, n, c, targets);                                              \
     }
 
-MOVE(move_bytes, uint8_t)
-MOVE(move_numbers, REAL)
-GATHER_MOVED(gather_moved_bytes, uint8_t, move_bytes)
-GATHER_MOVED(gather_moved_numbers, REAL, move_numbers)
+GATHER_MOVED(gather_moved_bytes, uint8_t)
+GATHER_MOVED(gather_moved_numbers, REAL)
 
 // sample_weight (n,), rows (N,)  ->  weights (N,): shares of their sum, or 0 if that is 0.
 OPERATION(batch_weights) {
