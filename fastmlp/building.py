@@ -10,11 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from fastmlp import schedules
+from fastmlp.augmentation import Augmentation
 from fastmlp.backend import Backend, resolve
 from fastmlp.config import TrainOptions
 from fastmlp.data import Dataset
 from fastmlp.data.standardize import Standardizer
 from fastmlp.dropout import Dropout
+from fastmlp.errors import ConfigError
 from fastmlp.examples import Examples
 from fastmlp.layout import NetworkSpec
 from fastmlp.network import Network
@@ -58,11 +60,30 @@ def make_spec(options: TrainOptions, data: Dataset) -> NetworkSpec:
                        options.loss)
 
 
+def make_augmentation(options: TrainOptions, data: Dataset) -> Augmentation | None:
+    """What the options ask to do to the training images; None if nothing.
+
+    Raises
+    ------
+    ConfigError
+        The examples are no images, or the shift is too large for them.
+    """
+    if not (options.mirror or options.shift):
+        return None
+    if data.image_shape is None:
+        asked = "--mirror" if options.mirror else f"--shift {options.shift}"
+        raise ConfigError(f"{asked} is for images, such as cifar10 and digits, and nothing says that the rows of "
+                          f"{data.name} are some: leave it out")
+    return Augmentation(data.image_shape, options.mirror, options.shift)
+
+
 def make_examples(options: TrainOptions, data: Dataset, standardizer: Standardizer,
                   backend: Backend) -> dict[str, Examples]:
     """The parts "train", "val" and "test" where the training runs; parts without rows are left out."""
+    augmentation = make_augmentation(options, data)
     return {
-        name: Examples(x, y, len(data.classes), standardizer, backend, options.dtype, keep=options.keep_data)
+        name: Examples(x, y, len(data.classes), standardizer, backend, options.dtype, keep=options.keep_data,
+                       augmentation=augmentation if name == "train" else None)
         for name, x, y in (("train", data.x_train, data.y_train), ("val", data.x_val, data.y_val),
                            ("test", data.x_test, data.y_test)) if len(y)
     }

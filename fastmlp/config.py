@@ -115,6 +115,12 @@ class TrainOptions:
     epochs: int | None = option(
         None, f"epochs to train for, for schedules without cycles (default: {DEFAULT_EPOCHS})", int, group=TRAINING,
         low=1)
+    mirror: bool = option(False, "mirror each training image left-right with probability 1/2 whenever it is seen", bool,
+                          group=TRAINING)
+    shift: int = option(0, "move each training image by up to so many pixels up or down and left or right whenever it "
+                        "is seen; its edges are repeated", int, group=TRAINING, low=0)
+    precise_bn: bool = option(False, "after the last step measure batch norm's statistics anew, over the whole "
+                              "training set, in place of their moving averages", bool, group=TRAINING)
     evaluate_every: int = option(1, "epochs between evaluations on training and validation set", int, group=TRAINING,
                                  low=1)
     device: str = option("auto", "where to compute; auto takes a GPU where one can be used", group=TRAINING,
@@ -168,6 +174,9 @@ class TrainOptions:
         if self.snapshots and self.cycles < 2:
             raise ConfigError(f"--snapshots keeps the networks of several cycles, and --cycles {self.cycles} has one: "
                               f"ask for more cycles, or leave it out")
+        if self.precise_bn and not (self.batch_norm and self.hidden):
+            raise ConfigError("--precise-bn measures the statistics of batch norm, and there is none: leave it out, or "
+                              "ask for --batch-norm and a hidden layer")
         self._check_population()
 
     def _check_population(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastmlp.augmentation import Augmentation
 from fastmlp.backend import Backend
 from fastmlp.data.rows_on_disk import Rows, RowsOnDisk
 from fastmlp.data.standardize import Standardizer
@@ -44,7 +46,8 @@ class Examples:
     Bytes stay bytes: they are standardised as a batch is gathered, so 45,000 images take 138 MB instead of 553. Other
     data are standardised once, in double precision, and kept in the network's dtype. Examples that are too many for
     the device stay on the host, or on disk, and those that are next are brought over, some batches at a time; numbers
-    on disk are standardised on the way.
+    on disk are standardised on the way. Images that are moved as they are read are kept as they came, whatever their
+    type: a pixel is standardised where it comes to lie.
 
     Parameters
     ----------
@@ -64,13 +67,15 @@ class Examples:
         Weight of each example in the mean loss; equal weights where it is absent. Only their ratios count.
     keep : {"auto", "device", "host"}, default "auto"
         Where the data stay; "auto" keeps them on the device if they take at most half of its free memory.
+    augmentation : Augmentation, optional
+        How images are moved when they are delivered with moves; none are by default.
 
     Raises
     ------
     DataError
         The labels are not one class number for each row, or the sample weights not one number >= 0 for each.
     ConfigError
-        `keep` is none of the three.
+        `keep` is none of the three, or the augmentation is of images of another size.
     DeviceError
         The device's memory does not suffice.
 
@@ -94,19 +99,24 @@ class Examples:
 
     def __init__(self, x: Rows, labels: npt.NDArray[Any], n_classes: int, standardizer: Standardizer,
                  backend: Backend, dtype: str = "float32", sample_weight: npt.NDArray[Any] | None = None,
-                 keep: str = "auto") -> None:
+                 keep: str = "auto", augmentation: Augmentation | None = None) -> None:
         if keep not in KEEP:
             raise ConfigError(f"keep = {keep!r} is unknown: choose one of {', '.join(KEEP)}")
         labels = np.asarray(labels)
         if labels.shape != x.shape[:1] or (labels.size and not 0 <= labels.min() <= labels.max() < n_classes):
             raise DataError(f"{len(x)} examples need as many labels from 0 to {n_classes - 1}; there are "
                             f"{labels.size}, from {labels.min(initial=0)} to {labels.max(initial=0)}")
-        self.n, self.n_features = int(x.shape[0]), int(x.shape[1])
+        self.n, self.n_features, self.augmentation = int(x.shape[0]), int(x.shape[1]), augmentation
+        if augmentation is not None and math.prod(augmentation.image_shape) != self.n_features:
+            raise ConfigError(f"images of shape {augmentation.image_shape} do not have {self.n_features} numbers: give "
+                              f"the augmentation the shape that these have")
         self.backend, self.kernels, self.xp = backend, backend.kernels, backend.xp
         self.dtype, self.n_classes = np.dtype(dtype), n_classes
         as_bytes = x.dtype == np.uint8
-        data = x if as_bytes else _standardized(x, standardizer, self.dtype)
-        standardise = as_bytes and bool(np.any(standardizer.mean != 0) or np.any(standardizer.std != 1))
+        as_read = standardizer if augmentation is None else Standardizer.fit(x, "none")
+        data = x if as_bytes else _standardized(x, as_read, self.dtype)
+        standardise = (as_bytes or as_read is not standardizer) and bool(
+            np.any(standardizer.mean != 0) or np.any(standardizer.std != 1))
         self._mean = backend.asarray(standardizer.mean.astype(self.dtype)) if standardise else None
         self._inv_std = backend.asarray((1.0 / standardizer.std).astype(self.dtype)) if standardise else None
         self._classes = backend.asarray(np.arange(n_classes))                           # (C,)
@@ -150,18 +160,24 @@ class Examples:
         window = sum(next(iter(self._windows(lengths)), [self.n]))
         return shuffle_blocks(self.n, BLOCK_BYTES // self._row_bytes, window, rng)
 
-    def deliver(self, order: npt.NDArray[np.int64], lengths: Sequence[int]) -> Iterator[Array]:
+    def moves(self, rng: np.random.Generator) -> npt.NDArray[np.int32] | None:
+        """New random moves (3, n) for an order's examples, to be delivered with them; None without augmentation."""
+        return None if self.augmentation is None else self.augmentation.draw(self.n, rng)
+
+    def deliver(self, order: npt.NDArray[np.int64], lengths: Sequence[int],
+                moves: npt.NDArray[np.int32] | None = None) -> Iterator[Array]:
         """Row numbers on the device for `read`: of the first of `order`, as many as `lengths` says, then of the next.
 
-        Each is valid until the next one is asked for. Kept examples cost one upload of the whole order, streamed ones
-        that of the examples themselves.
+        They are (n,), or with moves (4, n): the row numbers, then each example's move. Each is valid until the next one
+        is asked for. Kept examples cost one upload of the whole order, streamed ones that of the examples themselves.
         """
         windows, first = self._windows(lengths), 0
         if self.streams:
             self.make_room(max(map(sum, windows), default=0))
         uploaded: list[Callable[[], None]] = []
         for window in windows:
-            chosen = order[first:first + sum(window)]
+            here = slice(first, first + sum(window))
+            chosen = order[here]
             first += len(chosen)
             if self.streams:
                 if len(uploaded) == UPLOADS_AHEAD:      # the host's copies of what is under way take memory, too
@@ -170,9 +186,10 @@ class Examples:
                 self._bring(chosen[by_number])
                 chosen = np.argsort(by_number)          # where each of them is now
                 uploaded.append(self.backend.milestone())
-            rows, start = self.backend.asarray(chosen), 0
+            with_moves = chosen if moves is None else np.concatenate([chosen[None, :], moves[:, here]])
+            rows, start = self.backend.asarray(with_moves), 0
             for n in window:
-                yield rows[start:start + n]
+                yield rows[..., start:start + n]
                 start += n
 
     def _windows(self, lengths: Sequence[int]) -> list[Sequence[int]]:
@@ -208,9 +225,14 @@ class Examples:
                     here[start:start + len(rows), ...] = self.backend.asarray(there[rows])
 
     def read(self, rows: Array, batch: Batch) -> None:
-        """Gather the rows (N,) into a batch of as many."""
-        self.kernels.gather(self.data, self.labels, self._classes, rows, self._mean, self._inv_std, batch.x,
-                            batch.targets)
+        """Gather the rows (N,) into a batch of as many; with moves (4, N) as of `deliver` move images on the way."""
+        if self.augmentation is not None and rows.ndim == 2:
+            rows, moves = rows[0, :], rows[1:, :]
+            self.kernels.gather_moved(self.data, self.labels, self._classes, rows, moves, self._mean, self._inv_std,
+                                      batch.x, batch.targets, image_shape=self.augmentation.image_shape)
+        else:
+            self.kernels.gather(self.data, self.labels, self._classes, rows, self._mean, self._inv_std, batch.x,
+                                batch.targets)
         if self.sample_weight is not None:
             self.kernels.batch_weights(self.sample_weight, rows, batch.weights)
 

@@ -201,7 +201,7 @@ def _train_group(outcomes: Sequence[Outcome], spec: NetworkSpec, parts: dict[str
     total, goes_on = options.total_steps(trainer.examples.n), True
     try:
         train(trainer, total, parts=parts, evaluate_every=options.evaluate_every, watcher=watcher,
-              should_stop=should_stop, history=history, description=words)
+              should_stop=should_stop, history=history, description=words, precise_bn=options.precise_bn)
         goes_on = trainer.step >= total
     except DivergenceError as error:
         alone = Divergence(str(error), error.step, error.lr)            # of the last member, or of the only one

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fastmlp.building import make_backend, make_schedule, make_spec
+from fastmlp.building import make_augmentation, make_backend, make_schedule, make_spec
 from fastmlp.config import TrainOptions
 from fastmlp.errors import DivergenceError
 from fastmlp.files import RESULT_FILE, make_run_folder, write_csv, write_json
@@ -55,6 +55,7 @@ def run_population(options: TrainOptions, say: Callable[[str], None] = print) ->
     options = options.resolved(n_train)
     members, settings = options.population()
     check_population(members, settings, data, options.folds, options.order)
+    make_augmentation(options, data)        # or a sentence on why not, before there is a folder
     spec, failure = make_spec(options, data), None
     with stop_on_interrupt(quiet=options.quiet) as interrupted:         # from here on Ctrl-C leaves a whole folder
         folder = make_run_folder(options.out)

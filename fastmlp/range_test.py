@@ -19,6 +19,7 @@ import numpy.typing as npt
 from fastmlp import schedules
 from fastmlp.backend import Backend
 from fastmlp.building import make_backend, make_examples, make_spec, make_trainer
+from fastmlp.checks import check_batches
 from fastmlp.config import RANGE_TEST_READS, LrRangeOptions, TrainOptions
 from fastmlp.data import Dataset
 from fastmlp.data.arrays import from_arrays
@@ -29,7 +30,7 @@ from fastmlp.options import from_python, rules
 from fastmlp.population import OWN_OPTIONS
 from fastmlp.progress import Progress, make_progress
 from fastmlp.sweeps import make_members
-from fastmlp.trainer import SILENCE, Trainer, check_batches
+from fastmlp.trainer import SILENCE, Trainer
 
 BEGUN = 0.1         # of its whole descent: so much lower, the loss has begun to improve
 RISEN = 0.02        # ... and so much above its lowest point it has ceased to

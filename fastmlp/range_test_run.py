@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastmlp.building import make_backend, make_spec
+from fastmlp.checks import check_batches
 from fastmlp.config import RANGE_TEST_READS, LrRangeOptions, TrainOptions
 from fastmlp.errors import FastMLPError
 from fastmlp.files import RESULT_FILE, make_run_folder, write_csv, write_json
@@ -17,7 +18,6 @@ from fastmlp.options import plain
 from fastmlp.progress import make_progress
 from fastmlp.range_test import LrRange, measure_range, suggest
 from fastmlp.run import describe_data, load, say_nothing, shape_of, stop_on_interrupt, write_circumstances
-from fastmlp.trainer import check_batches
 
 
 def run_lr_range(options: TrainOptions, own: LrRangeOptions,

@@ -85,7 +85,8 @@ def run_training(options: TrainOptions, say: Callable[[str], None] = print) -> t
         try:
             train(trainer, options.total_steps(n_train), parts={k: parts[k] for k in ("train", "val") if k in parts},
                   evaluate_every=options.evaluate_every, watcher=make_progress("quiet" if options.quiet else "auto"),
-                  should_stop=interrupted, history=history, description=f"{data.name} {shape_of(model.network.spec)}")
+                  should_stop=interrupted, history=history, description=f"{data.name} {shape_of(model.network.spec)}",
+                  precise_bn=options.precise_bn)
         except DivergenceError as error:
             status, failure = "diverged", error
         except KeyboardInterrupt:                                       # a second Ctrl-C, amid an epoch

@@ -17,6 +17,8 @@ class Stream(IntEnum):
     MEMBERS = 5
     SEARCH = 6
     DROPOUT = 7
+    AUGMENTATION = 8
+    STATISTICS = 9
 
 
 def generator(seed: int, stream: Stream) -> np.random.Generator:

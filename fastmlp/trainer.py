@@ -83,7 +83,7 @@ class Trainer:
     batch_size : int
         Examples a step; the last batch of an epoch may be smaller.
     seed : int, default 0
-        Of the order of the examples (shared by all members).
+        Of the order of the examples and of the moves of images (shared by all members).
     bn_decay : float, default 0.9
         Fraction of batch norm's running statistics that is kept each step.
     shuffle : bool, default True
@@ -130,7 +130,7 @@ class Trainer:
         self.network, self.examples, self.optimizer, self.schedule = network, examples, optimizer, schedule
         self.batch_size, self.bn_decay, self.shuffle = batch_size, bn_decay, shuffle
         self.dropout, self.label_smoothing = dropout if dropout is not None and dropout.rate else None, label_smoothing
-        self.rng = generator(seed, Stream.ORDER)
+        self.rng, self.move_rng = generator(seed, Stream.ORDER), generator(seed, Stream.AUGMENTATION)
         self.step = self.epoch = 0
         self.rate_factor = 1.0
         self.snapshot_steps, self.snapshots = frozenset(snapshot_steps), dict[int, Tensors]()
@@ -176,6 +176,7 @@ class Trainer:
         planned = self._stretches(n_steps)
         lengths = [sum(sizes) for sizes in planned]
         order = examples.order(self.rng, lengths) if self.shuffle else np.arange(examples.n)
+        moves = examples.moves(self.move_rng)
         began = time.perf_counter()
         plan = np.concatenate([rates, self.optimizer.constants(n_steps)], axis=1)       # (steps, M + constants)
         keys = None
@@ -186,7 +187,7 @@ class Trainer:
         try:
             # A diverging loss is found below, by looking at it.
             with np.errstate(all="ignore"), backend.explaining_memory():
-                for sizes, rows in zip(planned, examples.deliver(order, lengths), strict=True):
+                for sizes, rows in zip(planned, examples.deliver(order, lengths, moves), strict=True):
                     if should_stop is not None and should_stop():
                         break
                     until = done + len(sizes)
@@ -201,12 +202,16 @@ class Trainer:
             raise
         host_losses = backend.to_host(losses)[:done]    # waits for the device, once an epoch
         seconds = time.perf_counter() - began
-        self._good.restore_members(np.flatnonzero(self.is_frozen))
+        self.restore_frozen()
         self._check_finite(host_losses, rates)
         self.step += done
         self.optimizer.step += done
         self.epoch += 1
         return EpochReport(host_losses, seconds, min(done * self.batch_size, examples.n), done == n_steps)
+
+    def restore_frozen(self) -> None:
+        """Put the frozen members' parts of the state back to what they were before they diverged."""
+        self._good.restore_members(np.flatnonzero(self.is_frozen))
 
     def _circumstances(self, sizes: tuple[int, ...]) -> list[Any]:
         """What a step takes for granted, next to its arguments: memory, objects and numbers."""
@@ -282,13 +287,13 @@ class Trainer:
     def make_steps(self, sizes: tuple[int, ...], rows: Array, plan: Array, keys: Array | None, losses: Array) -> None:
         """One step after the other: read a batch, loss and gradient, update.
 
-        sizes of the n batches; rows (their sum,); plan (n, M + constants): each step's rates, then what its optimizer
-        wants besides; keys (n, layers, M) of dropout, or None without it  ->  losses (n, M)
+        sizes of the n batches; rows (their sum,), or with moves (4, their sum); plan (n, M + constants): each step's
+        rates, then what its optimizer wants besides; keys (n, layers, M) of dropout, or None  ->  losses (n, M)
         """
         network, start = self.network, 0
         for k, n in enumerate(sizes):
             batch = self._batch(n)
-            self.examples.read(rows[start:start + n], batch)
+            self.examples.read(rows[..., start:start + n], batch)
             masks = None if keys is None or self.dropout is None else Masks(self.dropout.rate, keys[k, ...])
             network.loss_and_gradient(batch.x, batch.targets, batch.weights, losses[k, ...], masks=masks,
                                       label_smoothing=self.label_smoothing)

@@ -10,13 +10,14 @@ from fastmlp.errors import ConfigError
 from fastmlp.evaluation import Score, evaluate
 from fastmlp.examples import Examples
 from fastmlp.history import History, Row
+from fastmlp.precise_bn import check_precise_bn, measure_statistics
 from fastmlp.progress import Progress
 from fastmlp.trainer import SILENCE, Trainer
 
 
 def train(trainer: Trainer, total_steps: int, *, parts: Mapping[str, Examples], evaluate_every: int = 1,
           watcher: Progress = SILENCE, should_stop: Callable[[], bool] | None = None,
-          history: History | None = None, description: str = "training") -> History:
+          history: History | None = None, description: str = "training", precise_bn: bool = False) -> History:
     """Train until `total_steps` updates are made, measuring on the way.
 
     Parameters
@@ -38,6 +39,9 @@ def train(trainer: Trainer, total_steps: int, *, parts: Mapping[str, Examples], 
         Filled as training goes, so that it is there after an error too; continued if it has rows.
     description : str, default "training"
         What the watcher calls it.
+    precise_bn : bool, default False
+        After the last step, before the last evaluation, measure batch norm's statistics anew, over the trainer's
+        examples; a training that is stopped keeps its moving averages.
 
     Returns
     -------
@@ -45,12 +49,16 @@ def train(trainer: Trainer, total_steps: int, *, parts: Mapping[str, Examples], 
 
     Raises
     ------
+    ConfigError
+        `evaluate_every` is below 1, or `precise_bn` is asked for without batch norm.
     DivergenceError
         See `Trainer.run_epoch`; also when an evaluation finds a cost that is not finite. In a population the member is
         frozen, and as long as there are others they go on.
     """
     if evaluate_every < 1:
         raise ConfigError(f"evaluate_every = {evaluate_every} must be at least 1")
+    if precise_bn:
+        check_precise_bn(trainer.network)
     history = History() if history is None else history
     total_epochs = -(-total_steps // trainer.steps_per_epoch)
     watcher.start(total_steps, total_epochs, description)
@@ -63,6 +71,9 @@ def train(trainer: Trainer, total_steps: int, *, parts: Mapping[str, Examples], 
             history.epoch_examples.append(report.n_examples)
             history.epoch_is_whole.append(report.n_examples == trainer.examples.n)
             stopped = not report.complete
+            if precise_bn and trainer.step >= total_steps:
+                measure_statistics(trainer.network, trainer.examples, trainer.batch_size)
+                trainer.restore_frozen()
             due = trainer.step >= total_steps or (trainer.epoch % evaluate_every == 0 and not stopped)
             row = _measure(trainer, parts if due else {})
             history.rows.append(row)

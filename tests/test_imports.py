@@ -19,8 +19,8 @@ GROUND_FLOORS = [
     "kernels.chains", "kernels.numpy_inplace", "kernels.thread_choice", "kernels.c_library", "kernels.c_calls",
     "kernels.compiled", "kernels.cuda_modules", "kernels.cublas", "kernels.cupy_fused", "kernels", "gpu", "backend",
     "initializers", "schedules", "layout", "layers", "dropout", "checks", "data.rows_on_disk", "data.validate",
-    "data.standardize", "network", "parameters", "shuffling", "examples", "optimizers", "evaluation", "history", "progress",
-    "recording", "good_state", "trainer", "training",
+    "data.standardize", "network", "parameters", "shuffling", "augmentation", "examples", "optimizers", "evaluation",
+    "history", "progress", "recording", "good_state", "trainer", "precise_bn", "training",
 ]
 
 

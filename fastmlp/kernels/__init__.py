@@ -14,7 +14,7 @@ from fastmlp.kernels import chains, reference
 
 #: The operations of a training step, in order of use; `reference` documents them.
 CONTRACT = (
-    "gather", "batch_weights", "linear", "batch_norm_activation", "activation", "dropout",
+    "gather", "gather_moved", "batch_weights", "linear", "batch_norm_activation", "activation", "dropout",
     "cross_entropy", "hinge", "activation_backward", "batch_norm_activation_backward",
     "linear_backward", "moving_average", "sgd", "adam", "count_correct",
 )

@@ -44,10 +44,13 @@ class CompiledKernels:
 
     def gather(self, data: Array, labels: Array, classes: Array, rows: Array, mean: Array | None,
                inv_std: Array | None, x: Array, targets: Array) -> None:
-        if data.dtype not in (np.uint8, x.dtype):
-            raise TypeError(f"data of {data.dtype} cannot be gathered into {x.dtype}: keep bytes or {x.dtype}")
-        kernel = "gather_bytes" if data.dtype == np.uint8 else "gather_numbers"
-        self._do(kernel, x, data, labels, rows, mean, inv_std, x, targets, *x.shape, classes.shape[0])
+        self._do("gather" + _kind(data, x), x, data, labels, rows, mean, inv_std, x, targets, *x.shape,
+                 classes.shape[0])
+
+    def gather_moved(self, data: Array, labels: Array, classes: Array, rows: Array, moves: Array, mean: Array | None,
+                     inv_std: Array | None, x: Array, targets: Array, *, image_shape: tuple[int, int, int]) -> None:
+        self._do("gather_moved" + _kind(data, x), x, data, labels, rows, moves[0], moves[1], moves[2], mean, inv_std, x,
+                 targets, *x.shape, classes.shape[0], *image_shape[1:], data.shape[0])
 
     def batch_weights(self, sample_weight: Array, rows: Array, weights: Array) -> None:
         self._do("batch_weights", weights, sample_weight, rows, weights, rows.shape[0])
@@ -163,6 +166,13 @@ class CompiledKernels:
 
 
 NOTHING = (None, 0, 0)
+
+
+def _kind(data: Array, x: Array) -> str:
+    """The end of the name of a kernel that reads such data into x."""
+    if data.dtype not in (np.uint8, x.dtype):
+        raise TypeError(f"data of {data.dtype} cannot be gathered into {x.dtype}: keep bytes or {x.dtype}")
+    return "_bytes" if data.dtype == np.uint8 else "_numbers"
 
 
 def _strides(array: Array) -> tuple[int, ...]:

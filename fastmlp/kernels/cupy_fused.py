@@ -71,11 +71,15 @@ class FusedKernels:
 
     def gather(self, data: Array, labels: Array, classes: Array, rows: Array, mean: Array | None,
                inv_std: Array | None, x: Array, targets: Array) -> None:
-        if data.dtype not in (np.uint8, x.dtype):
-            raise TypeError(f"data of {data.dtype} cannot be gathered into {x.dtype}: keep bytes or {x.dtype}")
-        kernel = "gather_bytes" if data.dtype == np.uint8 else "gather_numbers"
-        self._launch(kernel, x.dtype, (x.shape[0],), (THREADS,), data, labels, rows, mean, inv_std, x, targets,
-                     np.int32(x.shape[1]), np.int32(classes.shape[0]))
+        self._launch("gather" + _kind(data, x), x.dtype, (x.shape[0],), (THREADS,), data, labels, rows, mean, inv_std,
+                     x, targets, np.int32(x.shape[1]), np.int32(classes.shape[0]))
+
+    def gather_moved(self, data: Array, labels: Array, classes: Array, rows: Array, moves: Array, mean: Array | None,
+                     inv_std: Array | None, x: Array, targets: Array, *, image_shape: tuple[int, int, int]) -> None:
+        _, height, width = image_shape
+        self._launch("gather_moved" + _kind(data, x), x.dtype, (x.shape[0],), (THREADS,), data, labels, rows, moves[0],
+                     moves[1], moves[2], mean, inv_std, x, targets, np.int32(x.shape[1]), np.int32(classes.shape[0]),
+                     np.int32(height), np.int32(width))
 
     def batch_weights(self, sample_weight: Array, rows: Array, weights: Array) -> None:
         self._launch("batch_weights", weights.dtype, (1,), (MOST_THREADS,), sample_weight, rows, weights,
@@ -252,6 +256,13 @@ class FusedKernels:
                      block.columns_per_member or math.prod(block.shape[1:]), block.is_weight) for block in blocks]
             self._tables[blocks] = self._xp.asarray(np.array(rows, np.uint32))
         return self._tables[blocks]
+
+
+def _kind(data: Array, x: Array) -> str:
+    """The end of the name of a kernel that reads such data into x."""
+    if data.dtype not in (np.uint8, x.dtype):
+        raise TypeError(f"data of {data.dtype} cannot be gathered into {x.dtype}: keep bytes or {x.dtype}")
+    return "_bytes" if data.dtype == np.uint8 else "_numbers"
 
 
 def _is_small(x: Array, w: Array) -> bool:

@@ -8,6 +8,7 @@ A faster maker offers some of these names with the same arguments, less `xp`, an
 In order of use in a step:
 
     gather                          rows of the data set -> one batch, standardised, and its one-hot targets
+    gather_moved                    the same for images, each mirrored and shifted on the way
     batch_weights                   the examples' shares in their mean, where they have sample weights
     linear                          x w + b
     batch_norm_activation           activation(gamma * x_hat + beta), x_hat normalised over the batch
@@ -41,6 +42,33 @@ def gather(data: Array, labels: Array, classes: Array, rows: Array, mean: Array 
     chosen = xp.astype(xp.take(data, rows, axis=0), x.dtype)                # (N, D)
     x[...] = chosen if mean is None else (chosen - mean) * inv_std
     targets[...] = xp.astype(xp.take(labels, rows, axis=0)[:, None] == classes, targets.dtype)
+
+
+def gather_moved(data: Array, labels: Array, classes: Array, rows: Array, moves: Array, mean: Array | None,
+                 inv_std: Array | None, x: Array, targets: Array, *, image_shape: tuple[int, int, int],
+                 xp: Any) -> None:
+    """`gather` of images, each of which is first mirrored left-right, or not, and then shifted.
+
+    As in `gather`; image_shape (channels, height, width), whose product is D; moves (3, N) int: 1 to mirror or else 0,
+    pixels down, pixels to the right (below 0: up, to the left), fewer than height and width
+    ->  x (N, D), targets (N, C)
+    What comes in at an edge repeats the edge. Mean and deviation are those of the place where a pixel comes to lie.
+    """
+    channels, height, width = image_shape
+
+    def numbers(n: int) -> Array:
+        return xp.arange(n, dtype=moves.dtype, device=moves.device)
+
+    mirror, down, right = (moves[k, :][:, None] for k in range(3))          # (N, 1)
+    i = xp.clip(numbers(height) - down, 0, height - 1)                      # (N, height): from which line, ...
+    j = xp.clip(numbers(width) - right, 0, width - 1)                       # (N, width): ... and from where in it
+    j = xp.where(mirror == 1, width - 1 - j, j)
+    channel = rows[:, None] * channels + numbers(channels)                  # (N, channels), of all in the data set
+    line = channel[:, :, None] * height + i[:, None, :]                     # (N, channels, height), likewise
+    place = line[:, :, :, None] * width + j[:, None, None, :]               # (N, channels, height, width)
+    moved = xp.take(xp.reshape(data, (-1,)), xp.reshape(place, (-1,)), axis=0)
+    gather(xp.reshape(moved, x.shape), xp.take(labels, rows, axis=0), classes, numbers(x.shape[0]), mean, inv_std, x,
+           targets, xp=xp)
 
 
 def batch_weights(sample_weight: Array, rows: Array, weights: Array, *, xp: Any) -> None:

@@ -23,8 +23,9 @@ LARGEST_BLOCK = {
                         cupy_fused.TILE_THREADS * cupy_fused.MOST_GROUPS[dtype]),
         **dict.fromkeys(("cross_entropy", "hinge", "count_correct"), cupy_fused.ROW_THREADS[dtype]),
         "batch_weights": cupy_fused.MOST_THREADS,
-        **dict.fromkeys(("gather_bytes", "gather_numbers", "activation", "activation_backward", "dropout",
-                         "add_bias", "bias_gradient", "moving_average", "sgd", "adam"), cupy_fused.THREADS),
+        **dict.fromkeys(("gather_bytes", "gather_numbers", "gather_moved_bytes", "gather_moved_numbers", "activation",
+                         "activation_backward", "dropout", "add_bias", "bias_gradient", "moving_average", "sgd",
+                         "adam"), cupy_fused.THREADS),
     } for dtype in ("float32", "float64")
 }
 

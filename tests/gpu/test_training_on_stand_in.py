@@ -109,6 +109,48 @@ def test_bytes_are_standardised_on_the_device(cpu, gpu):
     assert np.array_equal(batches[1][1], batches[0][1])
 
 
+@pytest.mark.parametrize("kind", ["bytes", "numbers"])
+@pytest.mark.parametrize("keep", ["device", "host"])
+def test_images_are_moved_on_the_device_as_on_the_cpu_and_statistics_measured_there(cpu, gpu, make_trainer, kind, keep):
+    from fastmlp.augmentation import Augmentation
+    from fastmlp.data.standardize import Standardizer
+    from fastmlp.examples import Examples
+
+    images = np.random.default_rng(0).integers(256, size=(43, 24), dtype=np.uint8)
+    images = images if kind == "bytes" else images / 16.0
+    results = []
+    for backend in (cpu, gpu):
+        examples = Examples(images, np.arange(43) % 4, 4, Standardizer.fit(images, "feature"), backend, "float64",
+                            keep=keep, augmentation=Augmentation((2, 3, 4), mirror=True, shift=2))
+        trainer = make_trainer(backend=backend, examples=examples, batch_size=10, members=2)
+        history = train(trainer, 14, parts={"val": examples}, precise_bn=True)
+        results.append([backend.to_host(trainer.network.parameters), backend.to_host(trainer.network.running),
+                        history.column("val_loss")])
+        if backend is gpu:
+            assert trainer._recordings
+            assert examples.streams == (keep == "host")
+    for host, other in zip(*results, strict=True):
+        assert_close(other, host, MEMBER["float64"])
+
+
+@pytest.mark.L4
+def test_moves_go_up_with_the_order_and_a_pass_for_statistics_brings_nothing_down(gpu, make_trainer):
+    from fastmlp.augmentation import Augmentation
+    from fastmlp.data.standardize import Standardizer
+    from fastmlp.examples import Examples
+    from fastmlp.precise_bn import measure_statistics
+
+    images = np.random.default_rng(0).integers(256, size=(40, 12), dtype=np.uint8)
+    examples = Examples(images, np.arange(40) % 4, 4, Standardizer.fit(images, "feature"), gpu,
+                        augmentation=Augmentation((1, 3, 4), mirror=True))
+    trainer = make_trainer(backend=gpu, examples=examples, batch_size=10, dtype="float32")
+    trainer.run_epoch()
+    epoch = spent(trainer.run_epoch)
+    assert (epoch["host_to_device"], epoch["device_to_host"], epoch["synchronisations"]) == (2, 1, 0)
+    measured = spent(lambda: measure_statistics(trainer.network, examples, 10))
+    assert (measured["host_to_device"], measured["device_to_host"], measured["synchronisations"]) == (1, 0, 0)
+
+
 def spent(work):
     """What the device did meanwhile."""
     before = vars(device.counts).copy()

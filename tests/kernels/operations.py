@@ -90,6 +90,20 @@ def _fresh(value, dtype, strided):
     return copy
 
 
+def image_shape_of(d):
+    """Some (channels, height, width) of d numbers."""
+    channels = 3 if d % 3 == 0 else 1
+    height = max(k for k in range(1, d + 1) if d // channels % k == 0 and k * k <= d // channels)
+    return channels, height, d // channels // height
+
+
+def any_moves(image_shape, n):
+    """Moves (3, n) of images of this shape, as far as something but the edge is left."""
+    rng, (_, height, width) = np.random.default_rng(n), image_shape
+    return np.stack([rng.integers(2, size=n), rng.integers(1 - height, height, size=n),
+                     rng.integers(1 - width, width, size=n)])
+
+
 def cases(sizes, seed=0):
     """Every operation in every variant, in float64."""
     rng = np.random.default_rng(seed)
@@ -105,6 +119,11 @@ def cases(sizes, seed=0):
                                       ("raw bytes", as_bytes, none)):
         yield Case("gather", {"data": source, "labels": labels, "classes": classes, "rows": rows, **statistics,
                               "x": np.zeros((n, d)), "targets": np.zeros((n, c))}, outputs=("x", "targets"),
+                   label=label)
+        shape = image_shape_of(d)
+        yield Case("gather_moved", {"data": source, "labels": labels, "classes": classes, "rows": rows,
+                                    "moves": any_moves(shape, n), **statistics, "x": np.zeros((n, d)),
+                                    "targets": np.zeros((n, c))}, {"image_shape": shape}, outputs=("x", "targets"),
                    label=label)
     for label, least in (("weights", 0.0), ("all zero", 1.0)):
         sample_weight = np.where(rng.uniform(size=2 * n) < least, 0.0, rng.uniform(0.1, 2.0, 2 * n))

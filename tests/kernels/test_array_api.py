@@ -12,6 +12,7 @@ from fastmlp.dropout import Dropout
 from fastmlp.evaluation import evaluate, predict_logits
 from fastmlp.kernels import bind
 from fastmlp.optimizers import SGD, Adam
+from fastmlp.training import train
 
 pytestmark = pytest.mark.L1
 
@@ -91,3 +92,19 @@ def test_bytes_are_standardised_on_the_device(elsewhere):
     expected = (images - images.mean(axis=0)) / images.std(axis=0)
     assert_close(elsewhere.to_host(batch.x), expected[[8, 1, 1, 0]], STRICT)
     assert elsewhere.to_host(batch.targets).argmax(axis=1).tolist() == [2, 1, 1, 0]
+
+
+def test_images_are_moved_and_statistics_measured_on_the_device(cpu, elsewhere, make_trainer):
+    from fastmlp.augmentation import Augmentation
+    from fastmlp.data.standardize import Standardizer
+    from fastmlp.examples import Examples
+
+    images, results = np.random.default_rng(0).integers(256, size=(33, 24), dtype=np.uint8), []
+    for backend in (cpu, elsewhere):
+        examples = Examples(images, np.arange(33) % 4, 4, Standardizer.fit(images, "feature"), backend, "float64",
+                            augmentation=Augmentation((2, 3, 4), mirror=True, shift=2))
+        trainer = make_trainer(backend=backend, examples=examples, batch_size=10)
+        train(trainer, 6, parts={}, precise_bn=True)
+        results.append([backend.to_host(array) for array in (trainer.network.parameters, trainer.network.running)])
+    for numpy_result, strict_result in zip(*results, strict=True):
+        assert_close(strict_result, numpy_result, STRICT)

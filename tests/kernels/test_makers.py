@@ -4,7 +4,7 @@ import inspect
 
 import numpy as np
 import pytest
-from operations import SIZES, cases, chain_cases
+from operations import SIZES, any_moves, cases, chain_cases
 from tolerances import KERNEL, assert_close
 
 from fastmlp.errors import DeviceError
@@ -112,6 +112,52 @@ def test_bind_takes_the_maker_where_there_is_one_and_the_reference_elsewhere():
     y = np.empty((1, 1, 1))
     plain.linear(np.ones((1, 1, 2)), np.ones((1, 2, 1)), np.ones((1, 1)), y)
     assert y.item() == 3.0
+
+
+IMAGE = np.arange(1, 13, dtype=np.uint8).reshape(3, 4)     # 1 2 3 4, 5 6 7 8, 9 10 11 12
+
+
+@pytest.mark.parametrize("kernels", ["reference", "maker"])
+@pytest.mark.parametrize(("move", "expected"), [
+    ((0, 0, 0), IMAGE),
+    ((1, 0, 0), [[4, 3, 2, 1], [8, 7, 6, 5], [12, 11, 10, 9]]),
+    ((0, 1, 0), [[1, 2, 3, 4], [1, 2, 3, 4], [5, 6, 7, 8]]),
+    ((0, -2, 0), [[9, 10, 11, 12], [9, 10, 11, 12], [9, 10, 11, 12]]),
+    ((0, 0, 1), [[1, 1, 2, 3], [5, 5, 6, 7], [9, 9, 10, 11]]),
+    ((0, 0, -3), [[4, 4, 4, 4], [8, 8, 8, 8], [12, 12, 12, 12]]),
+    ((1, 0, 2), [[4, 4, 4, 3], [8, 8, 8, 7], [12, 12, 12, 11]]),
+    ((1, -1, -1), [[7, 6, 5, 5], [11, 10, 9, 9], [11, 10, 9, 9]]),
+], ids=str)
+def test_an_image_is_mirrored_and_then_moved_in_each_channel_by_itself(maker, kernels, move, expected):
+    data = np.stack([IMAGE + 100, IMAGE, IMAGE + 20]).reshape(1, -1)            # one image of three channels
+    x, targets = np.full((2, 36), np.nan, np.float32), np.zeros((2, 2), np.float32)
+    gather_moved = bind(np, maker if kernels == "maker" else None).gather_moved
+    gather_moved(np.repeat(data, 3, axis=0), np.array([0, 0, 1]), np.arange(2), np.array([2, 0]),
+                 np.stack([move, (0, 0, 0)], axis=1), None, None, x, targets, image_shape=(3, 3, 4))
+    assert x[0].reshape(3, 3, 4).tolist() == [(np.array(expected) + more).tolist() for more in (100, 0, 20)]
+    assert np.array_equal(x[1], data[0])
+    assert targets.tolist() == [[0, 1], [1, 0]]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("image_shape", [(3, 32, 32), (2, 1, 700), (1, 40, 3)], ids=str)
+def test_moved_images_are_bit_for_bit_those_that_are_gathered_from_moved_data(maker, image_shape, dtype):
+    rng, n, d = np.random.default_rng(0), 50, int(np.prod(image_shape))
+    moves, (_, height, width) = any_moves(image_shape, n), image_shape
+    mean, inv_std = rng.normal(size=d).astype(dtype), rng.uniform(0.5, 2.0, size=d).astype(dtype)
+    kernels, labels, classes = bind(np, maker), rng.integers(4, size=n), np.arange(4)
+    for data in (rng.integers(256, size=(n, d), dtype=np.uint8), rng.normal(size=(n, d)).astype(dtype)):
+        moved = np.empty_like(data)
+        for k, (mirror, down, right) in enumerate(moves.T):
+            image = data[k].reshape(image_shape)
+            padded = np.pad(image[:, :, ::-1] if mirror else image, ((0, 0), (height, height), (width, width)), "edge")
+            moved[k] = padded[:, height - down:2 * height - down, width - right:2 * width - right].reshape(-1)
+        for statistics in ((mean, inv_std), (None, None)):
+            x, expected, targets = (np.full((n, columns), np.nan, dtype) for columns in (d, d, 4))
+            kernels.gather(moved, labels, classes, np.arange(n), *statistics, expected, targets)
+            kernels.gather_moved(data, labels, classes, np.arange(n), moves, *statistics, x, targets,
+                                 image_shape=image_shape)
+            assert np.array_equal(x, expected)
 
 
 def test_large_logits_neither_overflow_nor_lose_the_loss(maker):
