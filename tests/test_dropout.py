@@ -143,11 +143,12 @@ def test_recordings_and_threads_change_no_bit(make_trainer, make_examples, membe
 
 
 @pytest.mark.skipif(not resolve("cpu").records, reason="no C compiler")
-def test_a_rate_or_smoothing_that_changes_reaches_recorded_steps(make_trainer):
+@pytest.mark.parametrize(("rate", "smoothing"), [(0.6, 0.0), (0.3, 0.2)])
+def test_a_rate_or_smoothing_that_changes_reaches_recorded_steps(make_trainer, rate, smoothing):
     trainers = [with_dropout(make_trainer, batch_size=7, record=record) for record in (True, False)]
     for trainer in trainers:
         history(trainer)
-        trainer.label_smoothing, trainer.dropout.rate = 0.2, 0.6
+        trainer.label_smoothing, trainer.dropout.rate = smoothing, rate
     assert np.array_equal(history(trainers[0]), history(trainers[1]))
 
 
@@ -182,15 +183,17 @@ def test_what_is_dropped_is_seen_by_no_evaluation(make_trainer, make_examples):
 
 
 def test_the_dropped_units_of_an_example_have_no_gradient(cpu):
-    network = Network(NetworkSpec(4, (8,), 3, batch_norm=False, activation="tanh"), cpu, dtype="float64")
+    network = Network(NetworkSpec(4, (8, 7), 3, batch_norm=False, activation="tanh"), cpu, dtype="float64")
     network.initialize([0])
-    keys = np.array([[77]], np.uint32)
+    keys = np.array([[77], [78]], np.uint32)
     network.loss_and_gradient(np.ones((1, 4)), np.eye(3)[[1]], np.ones(1), np.empty(1), masks=Masks(0.5, keys))
-    mask = dropped(77, 1, 8, 0.5)[0]
+    mask, above = dropped(77, 1, 8, 0.5)[0], dropped(78, 1, 7, 0.5)[0]
     assert 0 < mask.sum() < 8
+    assert 0 < above.sum() < 7
     gradients = network.layout.member_views(network.gradients)
     assert np.array_equal((gradients["w0"][0] == 0).all(axis=0), mask)
-    assert np.array_equal((gradients["w1"][0] == 0).all(axis=1), mask)
+    assert np.array_equal(gradients["w1"][0] == 0, mask[:, None] | above)
+    assert np.array_equal((gradients["w2"][0] == 0).all(axis=1), above)
 
 
 def trained(**options):
