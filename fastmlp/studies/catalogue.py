@@ -111,6 +111,11 @@ class Study:
             base, **row.options, seed=seed, evaluate_every=1 if self.has_curve(row) else WHOLE_TRAINING),
             row.half_cycle) for row in self.rows]
 
+    def for_tables(self) -> Study:
+        """The same for data that are no images: without the settings that move images."""
+        return dataclasses.replace(self, rows=tuple(
+            row for row in self.rows if not row.options.get("mirror") and not row.options.get("shift")))
+
     def has_curve(self, row: Row) -> bool:
         """Whether the course of this row's training is shown."""
         return self.curves or (bool(self.curves_of) and matches(row.options, self.curves_of))
@@ -167,7 +172,7 @@ def find_studies(wanted: Sequence[str], *, data: str = "cifar10", quick: bool = 
     """
     chosen: set[str] = set()
     for word in wanted:
-        fitting = [name for name in study_names() if word in (ALL, name, name.partition("-")[2])]
+        fitting = [name for name in study_names() if word in (ALL, name, name.partition("-")[2] or name)]
         if not fitting:
             raise ConfigError(f"study {word!r} is unknown: choose from those of fastmlp study --list, or all")
         chosen.update(fitting)
@@ -192,7 +197,8 @@ def _row(written: Mapping[str, Any], common: Mapping[str, Any], half_cycle: int,
     half_cycle = written.get("half_cycle", half_cycle)
     if quick:
         half_cycle = QUICK_HALF_CYCLE
-        options |= {"epochs": QUICK_EPOCHS} if "epochs" in options else {"cycles": 1}
+        cycles = 2 if options.get("snapshots") else 1
+        options |= {"epochs": QUICK_EPOCHS} if "epochs" in options else {"cycles": cycles}
     return Row(options, half_cycle, {name: written[name] for name in MEASURES if name in written},
                written.get("note", ""), written.get("label", ""))
 

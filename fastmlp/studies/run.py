@@ -63,6 +63,8 @@ def run_studies(names: Sequence[str], options: StudyOptions,
     stem = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in Path(options.data).name)
     folder = make_folder(options.out or Path("studies") / (stem + "-quick" * options.quick))
     laboratory = Laboratory(base, backend, lambda data: TrialStore(folder / "trials", data))
+    if laboratory.data_for(base).image_shape is None:
+        studies = [study.for_tables() for study in studies]
     say(f"device {backend.description}" + (f" (auto: {backend.reason})" if backend.reason else ""))
     say(f"studies {', '.join(study.name for study in studies)}: {options.seeds} seed{'s'[:options.seeds != 1]}")
     began = time.perf_counter()

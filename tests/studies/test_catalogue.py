@@ -82,6 +82,13 @@ def test_a_trial_has_one_key_wherever_and_however_often_it_is_measured():
     assert Trial(BASE, half_cycle=2).key != trial.key
 
 
+def test_data_that_are_no_images_are_not_moved():
+    improvements, = find_studies(["improvements"])
+    kept = improvements.for_tables().rows
+    assert 0 < len(kept) < len(improvements.rows)
+    assert not any(row.options.get("mirror") or row.options.get("shift") for row in kept)
+
+
 def test_quick_studies_are_short():
     for study in find_studies(["all"], quick=True):
         for trial in study.trials(BASE, 0):
