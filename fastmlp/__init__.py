@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fastmlp.model import load_model as load_model
     from fastmlp.network import Network as Network
     from fastmlp.population import fit_population as fit_population
+    from fastmlp.search.api import search_settings as search_settings
     from fastmlp.trainer import Trainer as Trainer
     from fastmlp.training import train as train
 
@@ -35,6 +36,7 @@ _HOMES = {
     "load_dataset": "data",
     "load_model": "model",
     "resolve": "backend",
+    "search_settings": "search.api",
     "train": "training",
 }
 __all__ = ["__version__", *_HOMES]

@@ -1,4 +1,4 @@
-"""The command line: `fastmlp train`, `predict`, `gradcheck`, `doctor`.
+"""The command line: `fastmlp train`, `search`, `predict`, `gradcheck`, `doctor`.
 
 Exit codes: 0 done, 1 a gradient check failed, 2 bad options, data or device, 3 the training diverged, 130 Ctrl-C.
 """
@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from fastmlp import __version__
-from fastmlp.config import GradcheckOptions, PredictOptions, TrainOptions
+from fastmlp.config import POPULATION, GradcheckOptions, PredictOptions, TrainOptions
 from fastmlp.cpu import blas_threads
 from fastmlp.errors import FastMLPError
-from fastmlp.options import add_options, build, read_toml
+from fastmlp.options import add_options, build, read_toml, rules
+from fastmlp.search.options import SearchOptions
 
 INTERRUPTED = 130       # exit code of a process that Ctrl-C ended, by the shells' convention: 128 + SIGINT
 
@@ -94,6 +95,18 @@ def _parser() -> Parser:
     add_options(train, TrainOptions)
     train.set_defaults(command=_train)
 
+    search = commands.add_parser(
+        "search", help="search for the best options",
+        description="Search from coarse to fine for the options with the best validation accuracy, then train with "
+        "them and test once. The same command goes on with a search that was stopped. The options of train, below "
+        "those of the search, are what all trials have in common.")
+    search.add_argument("--config", type=Path, metavar="FILE.toml",
+                        help="read options of training and search from a TOML file; those on the command line take "
+                        "precedence")
+    add_options(search, SearchOptions)
+    add_options(search, TrainOptions, without=(POPULATION,))
+    search.set_defaults(command=_search)
+
     predict = commands.add_parser("predict", help="apply a trained network", description="Write predictions as CSV.")
     predict.add_argument("model", type=Path, metavar="MODEL", help="a model.safetensors that training wrote")
     predict.add_argument("data", metavar="DATA",
@@ -122,6 +135,18 @@ def _train(parsed: dict[str, Any]) -> int:
         from fastmlp.run import run_training as run
     with blas_threads(options.threads):
         _, result = run(options, say)
+    return INTERRUPTED if result["status"] == "interrupted" else 0
+
+
+def _search(parsed: dict[str, Any]) -> int:
+    from fastmlp.search.run import run_search
+
+    config = parsed.pop("config")
+    given = {**(read_toml(config, TrainOptions, SearchOptions) if config is not None else {}), **parsed}
+    options, base = (build(kind, {name: value for name, value in given.items() if name in rules(kind)})
+                     for kind in (SearchOptions, TrainOptions))
+    with blas_threads(base.threads):
+        _, result = run_search(options, base, say)
     return INTERRUPTED if result["status"] == "interrupted" else 0
 
 

@@ -26,7 +26,7 @@ from fastmlp.data.standardize import Standardizer
 from fastmlp.errors import DivergenceError
 from fastmlp.evaluation import evaluate
 from fastmlp.examples import Examples
-from fastmlp.files import RESULT_FILE, make_run_folder, write_csv, write_json
+from fastmlp.files import RESULT_FILE, make_run_folder, without_password, write_csv, write_json
 from fastmlp.history import History
 from fastmlp.layout import NetworkSpec
 from fastmlp.model import Model, save_model
@@ -222,5 +222,6 @@ def write_circumstances(folder: Path, options: TrainOptions, data: Dataset, back
     if options.data == "cifar10":
         decided["data_dir"] = data_folder(options.data_dir)
     write_json(folder / "config.json", {**plain(options.resolved(len(data.y_train))), **decided})
-    write_json(folder / "environment.json", {"device": backend.description, "command": sys.argv,
+    command = [without_password(word) for word in sys.argv]
+    write_json(folder / "environment.json", {"device": backend.description, "command": command,
                                              **doctor.report(gpu=backend.name == "gpu")})

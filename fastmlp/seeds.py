@@ -15,6 +15,7 @@ class Stream(IntEnum):
     SPLIT = 3
     GRADIENT_CHECK = 4
     MEMBERS = 5
+    SEARCH = 6
 
 
 def generator(seed: int, stream: Stream) -> np.random.Generator:
