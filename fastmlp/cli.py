@@ -143,8 +143,8 @@ def _search(parsed: dict[str, Any]) -> int:
 
     config = parsed.pop("config")
     given = {**(read_toml(config, TrainOptions, SearchOptions) if config is not None else {}), **parsed}
-    options, base = (build(kind, {name: value for name, value in given.items() if name in rules(kind)})
-                     for kind in (SearchOptions, TrainOptions))
+    options = build(SearchOptions, {name: value for name, value in given.items() if name in rules(SearchOptions)})
+    base = build(TrainOptions, {name: value for name, value in given.items() if name in rules(TrainOptions)})
     with blas_threads(base.threads):
         _, result = run_search(options, base, say)
     return INTERRUPTED if result["status"] == "interrupted" else 0

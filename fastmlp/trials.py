@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from fastmlp.backend import Backend
 from fastmlp.config import TrainOptions
@@ -25,7 +26,7 @@ def alike(trials: Sequence[TrainOptions]) -> list[list[int]]:
     >>> alike([TrainOptions(l2=0.1), TrainOptions(batch_size=50), TrainOptions(seed=3)])
     [[0, 2], [1]]
     """
-    common = {name: TrainOptions.__dataclass_fields__[name].default for name in (*SWEEPABLE, "seed")}
+    common: dict[str, Any] = {name: TrainOptions.__dataclass_fields__[name].default for name in (*SWEEPABLE, "seed")}
     groups: dict[TrainOptions, list[int]] = {}
     for k, trial in enumerate(trials):
         groups.setdefault(replace(trial, **common), []).append(k)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,12 +99,13 @@ def search_settings(data: Any, y: Any = None, *, X_val: Any = None, y_val: Any =
         search = Search(wanted, base, dataset, make_backend(base),
                         lambda: Storage(storage if storage is not None else Path(passing) / "search.db"),
                         say=print if verbose else say_nothing, watcher=make_progress("auto" if verbose else "quiet"))
-        search.run(lambda: False)
-        best = search.best()
-        if best is None:
-            raise DivergenceError("no trial could be trained to its end: try lower learning rates", step=0, lr=0.0)
-        setting = {name: value_of(name, label) for name, label in best.point.items()}
-        return Found(setting, best.accuracy or 0.0, search.table(), search.ledger.spaces())
+        with closing(search):
+            search.run(lambda: False)
+            best = search.best()
+            if best is None:
+                raise DivergenceError("no trial could be trained to its end: try lower learning rates", step=0, lr=0.0)
+            setting = {name: value_of(name, label) for name, label in best.point.items()}
+            return Found(setting, best.accuracy or 0.0, search.table(), search.ledger.spaces())
 
 
 def _searched(name: str, values: Any) -> Searched:

@@ -19,8 +19,9 @@ from fastmlp.errors import ConfigError, FastMLPError
 from fastmlp.groups import DIVERGED, FINISHED, INTERRUPTED, Outcome, check_parts
 from fastmlp.options import flag, rules
 from fastmlp.progress import Progress
-from fastmlp.search.ledger import Claim, Ledger, Record, best_of
+from fastmlp.search.ledger import Ledger
 from fastmlp.search.options import SearchOptions, check_base
+from fastmlp.search.records import Claim, Record, best_of
 from fastmlp.search.space import NOT_SEARCHED, Space, describe_space, label_of, make_space, with_point
 from fastmlp.search.storage import Storage
 from fastmlp.sweeps import describe
@@ -69,8 +70,16 @@ class Search:
         self.given = make_space(options.space, base)
         self._standardizer = Standardizer.fit(data.x_train, base.standardize)      # type: ignore[arg-type]
         self.storage = storage()
-        self.ledger = Ledger(self.storage, options, self.given, base.seed,
-                             identity_of(options, base, data, self.given))
+        try:
+            self.ledger = Ledger(self.storage, options, self.given, base.seed,
+                                 identity_of(options, base, data, self.given))
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Leave the storage."""
+        self.storage.close()
 
     def run(self, should_stop: Callable[[], bool], after: Callable[[], None] = lambda: None) -> bool:
         """Search until all stages are over; whether they are.
@@ -99,7 +108,7 @@ class Search:
                 if not waiting:
                     self._say("waiting for the last trials of this stage, which other workers train")
                 waiting = True
-                _wait(POLL, should_stop)
+                wait(POLL, should_stop)
                 continue
             waiting = False
             if claims[0].stage != shown:
@@ -199,7 +208,8 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _wait(seconds: float, should_stop: Callable[[], bool]) -> None:
+def wait(seconds: float, should_stop: Callable[[], bool]) -> None:
+    """Let others work on."""
     end = time.monotonic() + seconds
     while time.monotonic() < end and not should_stop():
         time.sleep(0.05)

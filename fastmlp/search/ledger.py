@@ -10,73 +10,21 @@ from __future__ import annotations
 
 import itertools
 import os
+import secrets
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from fastmlp.errors import ConfigError
 from fastmlp.groups import FINISHED
 from fastmlp.search.options import SearchOptions
+from fastmlp.search.records import Claim, Record
 from fastmlp.search.samplers import distributions, make_sampler, seed_of
 from fastmlp.search.space import Space, plain_space, space_from_plain
 from fastmlp.search.stages import narrowed, stage_trials
 from fastmlp.search.storage import Storage, import_optuna, quiet_warnings
 
 FINAL = "final"         # the study in whose only trial the best setting meets the test set
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A trial that this worker has taken.
-
-    Attributes
-    ----------
-    stage, place : int
-        The place in its stage, from 0 on; stages count from 1.
-    point : dict
-        Where in the space.
-    number, trial_id : int
-        Optuna's: of the trial in its study, and in the storage.
-    """
-
-    stage: int
-    place: int
-    point: dict[str, Any]
-    number: int
-    trial_id: int
-
-
-@dataclass(frozen=True)
-class Record:
-    """A settled trial.
-
-    Attributes
-    ----------
-    number : int
-        Counted over all stages, from 0 on.
-    stage : int
-        From 1 on.
-    point : dict
-        Where in the space.
-    started : str
-        Date and time.
-    status : str
-        "finished", "diverged at step N" or "impossible: ...".
-    accuracy, deviation : float or None
-        Of the validation accuracy over the seeds' networks: mean, and standard deviation where there are several.
-    seconds : float
-        Of training, as a share of the time of those that were trained together.
-    """
-
-    number: int
-    stage: int
-    point: dict[str, Any] = field(hash=False)
-    started: str
-    status: str
-    accuracy: float | None
-    deviation: float | None
-    seconds: float
 
 
 class Ledger:
@@ -106,7 +54,7 @@ class Ledger:
         self._storage, self._options, self._given, self._seed = storage, options, given, seed
         self._studies: dict[str, Any] = {}
         self._trials = import_optuna().trial.TrialState
-        self._worker = f"{socket.gethostname()}:{os.getpid()}"
+        self._worker = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         make_sampler(options.sampler, seed)             # complains now, if it cannot be had
         with storage.explaining(), storage.lock():
             first = self._study(self._stage_name(1))
@@ -246,15 +194,19 @@ class Ledger:
         return {trial.user_attrs["place"]: trial for trial in living}
 
     def _is_gone(self, worker: str | None) -> bool:
-        """Whether a worker is known to have died: on this machine, or while it was asking, which it does under the lock.
+        """Whether a worker is known to have died: while it asked, which it does under the lock, or on this machine.
 
         Of others the signs of life tell, see `Storage.alive`.
         """
         if worker is None:
             return True
-        host, _, process = worker.rpartition(":")
+        if worker == self._worker:
+            return False
+        host, process, _ = worker.rsplit(":", 2)
         if host != socket.gethostname() or os.name != "posix":
             return False
+        if int(process) == os.getpid():                 # ours now, as in a container that was started again
+            return True
         try:
             os.kill(int(process), 0)                    # signal 0 only asks whether there is such a process
         except ProcessLookupError:
@@ -273,7 +225,7 @@ class Ledger:
             trial = self._studies[what].ask(asked)
         self._storage.optuna.record_heartbeat(trial._trial_id)
         trial.set_user_attr("place", place)
-        trial.set_user_attr("worker", self._worker)     # last: who has no worker was being asked for when its asker died
+        trial.set_user_attr("worker", self._worker)     # last: of a trial without one the asker died
         return Claim(stage, place, {name: trial.params[name] for name in asked}, trial.number, trial._trial_id)
 
     def _settle(self, what: str, claim: Claim, state: Any, value: float | None, outcome: dict[str, Any]) -> bool:
@@ -300,9 +252,3 @@ class Ledger:
                     trial.datetime_start.isoformat(" ", "seconds"), outcome["status"],
                     trial.value if outcome["status"] == FINISHED else None, outcome["deviation"], outcome["seconds"]))
         return records
-
-
-def best_of(records: list[Record]) -> Record | None:
-    """The one with the best validation accuracy, of equals the earliest; None where none is finished."""
-    finished = [record for record in records if record.accuracy is not None]
-    return max(finished, key=lambda record: (record.accuracy or 0.0, -record.number), default=None)

@@ -70,7 +70,8 @@ def _draw(axes: Any, name: str, table: Mapping[str, Sequence[Any]], spaces: Sequ
           best: int | None) -> None:
     given = spaces[0][name]
     labels = given.labels if isinstance(given, Choices) else ()
-    x = [labels.index(value) if labels else value for value in table[name]]
+    # Trials with the same choice stand side by side.
+    x = [labels.index(value) + 0.05 * (k % 9 - 4) if labels else value for k, value in enumerate(table[name])]
     for stage in sorted(set(table["stage"])):
         mine = [k for k, accuracy in enumerate(table["val_accuracy"])
                 if accuracy is not None and table["stage"][k] == stage]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,10 +28,10 @@ from fastmlp.run import (
     write_circumstances,
     write_results,
 )
-from fastmlp.search.core import POLL, Search, _wait, count
-from fastmlp.search.ledger import Claim, Record
+from fastmlp.search.core import POLL, Search, count, wait
 from fastmlp.search.options import SearchOptions
 from fastmlp.search.plots import plot_search
+from fastmlp.search.records import Claim, Record
 from fastmlp.search.space import plain_space, with_point
 from fastmlp.search.storage import Storage
 from fastmlp.sweeps import describe
@@ -82,8 +83,16 @@ def run_search(options: SearchOptions, base: TrainOptions,
         folder = _folder(base.out)
         return storage if options.storage is not None else Storage(folder / DATABASE)
 
-    search = Search(options, base, data, backend, open_storage, say=say, watcher=watcher)
-    assert folder is not None
+    with contextlib.closing(Search(options, base, data, backend, open_storage, say=say, watcher=watcher)) as search:
+        assert folder is not None
+        result = _run(search, folder, backend, watcher, say)
+    return folder, result
+
+
+def _run(search: Search, folder: Path, backend: Backend, watcher: Progress,
+         say: Callable[[str], None]) -> dict[str, Any]:
+    """Begin the search, go on with it, or say that it is finished."""
+    base, data = search.base, search.data
     if search.ledger.result() is None and (folder / RESULT_FILE).exists():
         raise OutputError(f"{folder} already holds a finished search ({RESULT_FILE}), which {search.storage.name} does "
                           f"not know: name another folder")
@@ -105,10 +114,10 @@ def run_search(options: SearchOptions, base: TrainOptions,
         again = "the same command" + ("" if base.out is not None else f" with --out {folder}")
         say(f"interrupted after {count(len(search.ledger.records()), 'trial')}, which are kept in "
             f"{search.storage.name}: {again} goes on")
-        return folder, result
+        return result
     _say_result(result, say)
     say(f"finished: results in {folder}; fastmlp train --config {folder / 'best.toml'} trains the best setting")
-    return folder, result
+    return result
 
 
 def _folder(out: Path | None) -> Path:
@@ -144,7 +153,7 @@ def _searched(search: Search, folder: Path, backend: Backend, interrupted: Calla
         claim = search.ledger.take_final()
         if claim is not None:
             return _final(search, claim, best, setting, folder, backend, interrupted, watcher, say) or paused
-        _wait(POLL, interrupted)
+        wait(POLL, interrupted)
     return paused
 
 

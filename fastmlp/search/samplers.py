@@ -14,7 +14,7 @@ from fastmlp.seeds import Stream
 
 #: What some samplers are made with, beside a seed.
 DETAILS: dict[str, dict[str, Any]] = {
-    "tpe": {"constant_liar": True},                     # trials that others train count as bad, so that it looks elsewhere
+    "tpe": {"constant_liar": True},     # trials amid training count as bad, so that it looks elsewhere
     "qmc": {"scramble": True, "warn_independent_sampling": False},
     "cmaes": {"warn_independent_sampling": False},
     "gp": {}, "random": {},

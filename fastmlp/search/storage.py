@@ -68,11 +68,16 @@ class Storage:
             for attempt in (1, 2, 3):
                 try:
                     self.optuna = optuna.storages.RDBStorage(
-                        url, engine_kwargs={"connect_args": connecting}, heartbeat_interval=BEAT, grace_period=GRACE)
+                        url, engine_kwargs={"connect_args": connecting, "pool_pre_ping": True},
+                        heartbeat_interval=BEAT, grace_period=GRACE)
                     break
                 except _tables_were_made_meanwhile():
                     if attempt == 3:
                         raise
+
+    def close(self) -> None:
+        """Leave the database."""
+        self.optuna.engine.dispose()
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -143,7 +148,7 @@ def _address(where: str) -> tuple[str, str, dict[str, Any]]:
     if scheme.partition("+")[0] not in ("postgresql", "postgres"):
         raise ConfigError(f"--storage {without_password(where)}: neither an SQLite file nor a postgresql:// address")
     try:
-        import psycopg                                                                  # noqa: F401
+        import psycopg  # noqa: F401
     except ImportError as error:
         raise MissingExtraError("a search in PostgreSQL needs psycopg: pip install 'fastmlp[postgresql]'") from error
     return without_password(where), f"postgresql+psycopg://{rest}", POSTGRESQL
