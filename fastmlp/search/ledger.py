@@ -24,6 +24,8 @@ from fastmlp.search.space import Space, plain_space, space_from_plain
 from fastmlp.search.stages import narrowed, stage_trials
 from fastmlp.search.storage import Storage, import_optuna, quiet_warnings
 
+#: Tells this process from an earlier one of the same number.
+_TOKEN = secrets.token_hex(4)
 FINAL = "final"         # the study in whose only trial the best setting meets the test set
 
 
@@ -54,7 +56,7 @@ class Ledger:
         self._storage, self._options, self._given, self._seed = storage, options, given, seed
         self._studies: dict[str, Any] = {}
         self._trials = import_optuna().trial.TrialState
-        self._worker = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._worker = f"{socket.gethostname()}:{os.getpid()}:{_TOKEN}"
         make_sampler(options.sampler, seed)             # complains now, if it cannot be had
         with storage.explaining(), storage.lock():
             first = self._study(self._stage_name(1))

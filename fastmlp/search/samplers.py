@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
 from fastmlp.errors import MissingExtraError
 from fastmlp.search.space import Choices, Dimension, Space
-from fastmlp.search.storage import import_optuna
+from fastmlp.search.storage import import_optuna, quiet_warnings
 from fastmlp.seeds import Stream
 
 #: What some samplers are made with, beside a seed.
@@ -43,13 +43,10 @@ def make_sampler(name: str, seed: int) -> Any:
     MissingExtraError
         It needs a package that is not installed.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")             # some are experimental
-            return getattr(import_optuna().samplers, CLASSES[name])(seed=seed, **DETAILS[name])
-    except ImportError as error:
-        raise MissingExtraError(f"--sampler {name} needs the package {NEEDED.get(name, name)}: pip install "
-                                f"{NEEDED.get(name, name)}") from error
+    if name in NEEDED and find_spec(NEEDED[name]) is None:
+        raise MissingExtraError(f"--sampler {name} needs the package {NEEDED[name]}: pip install {NEEDED[name]}")
+    with quiet_warnings():
+        return getattr(import_optuna().samplers, CLASSES[name])(seed=seed, **DETAILS[name])
 
 
 def distributions(space: Space) -> dict[str, Any]:

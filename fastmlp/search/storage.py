@@ -151,7 +151,15 @@ def _address(where: str) -> tuple[str, str, dict[str, Any]]:
         import psycopg  # noqa: F401
     except ImportError as error:
         raise MissingExtraError("a search in PostgreSQL needs psycopg: pip install 'fastmlp[postgresql]'") from error
-    return without_password(where), f"postgresql+psycopg://{rest}", POSTGRESQL
+    import sqlalchemy
+
+    url = f"postgresql+psycopg://{rest}"
+    try:
+        sqlalchemy.make_url(url)
+    except (sqlalchemy.exc.ArgumentError, ValueError) as error:
+        raise ConfigError(f"--storage {without_password(where)}: not an address, which is as "
+                          f"postgresql://USER:PASSWORD@HOST:PORT/DATABASE") from error
+    return without_password(where), url, POSTGRESQL
 
 
 def _tables_were_made_meanwhile() -> tuple[type[Exception], ...]:
@@ -162,7 +170,7 @@ def _tables_were_made_meanwhile() -> tuple[type[Exception], ...]:
 
 @contextmanager
 def quiet_warnings() -> Iterator[None]:
-    """Optuna warns that asking, telling and signs of life are experimental."""
+    """Optuna warns of what is experimental: some samplers, and signs of life outside its own loop."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
