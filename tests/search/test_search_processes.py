@@ -11,7 +11,8 @@ import pytest
 from fastmlp.cli import main
 from fastmlp.search.storage import Storage, import_optuna
 
-COMMON = ("--hidden", "20", "--cycles", "2", "--device", "cpu", "--threads", "1", "--space", "l2=1e-5..1e-1")
+COMMON = ("--hidden", "20", "--cycles", "2", "--device", "cpu", "--threads", "1", "--space", "l2=1e-5..1e-1",
+          "--evaluate-every", "1000")
 
 
 def rows_of(path):
@@ -43,10 +44,10 @@ def settled(trials):
 
 def test_a_search_that_was_killed_goes_on_without_losing_or_repeating_a_trial(tmp_path, start_search):
     out = tmp_path / "search"
-    words = (*COMMON, "--trials", "8", "--together", "2", "--step-size", "3000", "--out", out)
+    words = (*COMMON, "--trials", "8", "--together", "2", "--step-size", "2000", "--out", out)
     process = start_search(*words)
     wait_for(lambda: (out / "trials.csv").exists() and len(rows_of(out / "trials.csv")) == 2, process)
-    time.sleep(0.2)                                                     # amid the next two
+    time.sleep(0.1)                                                     # amid the next two
     process.send_signal(signal.SIGKILL)
     process.wait()
     before = all_trials(out / "search.db")
@@ -68,26 +69,26 @@ def test_a_search_that_was_killed_goes_on_without_losing_or_repeating_a_trial(tm
 
 
 def test_two_processes_on_one_sqlite_file_do_a_search_together(tmp_path, start_search):
-    two = [start_search(*COMMON, "--step-size", "500", "--trials", "10", "--together", "1", "--storage",
+    two = [start_search(*COMMON, "--step-size", "400", "--trials", "8", "--together", "1", "--storage",
                         tmp_path / "both.db", "--out", tmp_path / name) for name in ("one", "other")]
     outputs = [process.communicate(timeout=90)[0] for process in two]
     assert [process.returncode for process in two] == [0, 0], outputs
-    check_together(tmp_path / "both.db", tmp_path, 10)
+    check_together(tmp_path / "both.db", tmp_path, 8)
 
 
 def test_two_machines_on_one_postgresql_server_do_a_search_together(tmp_path, start_search, postgresql):
-    two = [start_search(*COMMON, "--step-size", "500", "--trials", "10", "--together", "1", "--storage", postgresql,
+    two = [start_search(*COMMON, "--step-size", "400", "--trials", "8", "--together", "1", "--storage", postgresql,
                         "--out", tmp_path / name) for name in ("one", "other")]
     outputs = [process.communicate(timeout=90)[0] for process in two]
     assert [process.returncode for process in two] == [0, 0], outputs
-    check_together(postgresql, tmp_path, 10)
+    check_together(postgresql, tmp_path, 8)
     for path in (tmp_path / "one").iterdir():
         assert b"secret" not in path.read_bytes(), path
     assert not any("secret" in output for output in outputs)
 
 
 def test_a_search_on_postgresql_that_was_killed_is_finished_by_another_machine(tmp_path, start_search, postgresql):
-    words = (*COMMON, "--trials", "4", "--together", "2", "--step-size", "2000", "--study", "killed", "--storage",
+    words = (*COMMON, "--trials", "4", "--together", "2", "--step-size", "1000", "--study", "killed", "--storage",
              postgresql)
     process = start_search(*words, "--out", tmp_path / "one")
     wait_for(lambda: (tmp_path / "one" / "trials.csv").exists(), process)

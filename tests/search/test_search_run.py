@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastmlp
-from fastmlp import load_model
+from fastmlp import load_model, resolve
 from fastmlp.cli import main
 from fastmlp.config import TrainOptions
 from fastmlp.errors import ConfigError, DivergenceError
@@ -58,7 +58,7 @@ def test_the_best_settings_file_trains_the_same_network(finished, tmp_path):
     assert again["test_accuracy"] == result["test_accuracy"]
     options = build(TrainOptions, read_toml(finished / "best.toml", TrainOptions))
     assert "-".join(map(str, options.hidden)) == result["best"]["hidden"]
-    model = load_model(finished / "model.safetensors")
+    model = load_model(finished / "model.safetensors", resolve("cpu"))
     assert model.network.spec.hidden == options.hidden
 
 
