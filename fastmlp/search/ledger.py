@@ -106,7 +106,7 @@ class Ledger:
                 free = (place for place in (itertools.count() if n is None else range(n)) if place not in places)
                 taken = [] if is_over(stage) else list(itertools.islice(free, self._options.at_once))
                 if taken:
-                    return [self._ask(stage, place, spaces[-1]) for place in taken]
+                    return self._begun([self._ask(stage, place, spaces[-1]) for place in taken])
                 if any(trial.state == self._trials.RUNNING for trial in places.values()):
                     return []
                 finished = [record for record in settled if record.accuracy is not None]
@@ -143,7 +143,7 @@ class Ledger:
         with self._storage.explaining(), self._storage.lock():
             if self._study(FINAL) is None:
                 self._create(FINAL)
-            return None if self._places(FINAL) else self._claim(FINAL, 0, 0, {})
+            return None if self._places(FINAL) else self._begun([self._claim(FINAL, 0, 0, {})])[0]
 
     def tell_final(self, claim: Claim, result: Mapping[str, Any] | None) -> None:
         """Settle the search with its result; or, without, leave the training of the best setting to others."""
@@ -225,10 +225,15 @@ class Ledger:
     def _claim(self, what: str, stage: int, place: int, asked: dict[str, Any]) -> Claim:
         with quiet_warnings():
             trial = self._studies[what].ask(asked)
-        self._storage.optuna.record_heartbeat(trial._trial_id)
         trial.set_user_attr("place", place)
         trial.set_user_attr("worker", self._worker)     # last: of a trial without one the asker died
         return Claim(stage, place, {name: trial.params[name] for name in asked}, trial.number, trial._trial_id)
+
+    def _begun(self, claims: list[Claim]) -> list[Claim]:
+        """The claims, with a first sign of life: samplers may take long to propose the last one."""
+        for claim in claims:
+            self._storage.optuna.record_heartbeat(claim.trial_id)
+        return claims
 
     def _settle(self, what: str, claim: Claim, state: Any, value: float | None, outcome: dict[str, Any]) -> bool:
         study, optuna = self._studies[what], import_optuna()

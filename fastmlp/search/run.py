@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -94,8 +95,7 @@ def _run(search: Search, folder: Path, backend: Backend, watcher: Progress,
     """Begin the search, go on with it, or say that it is finished."""
     base, data = search.base, search.data
     if search.ledger.result() is None and (folder / RESULT_FILE).exists():
-        raise OutputError(f"{folder} already holds a finished search ({RESULT_FILE}), which {search.storage.name} does "
-                          f"not know: name another folder")
+        _adopt(search, folder)
     with stop_on_interrupt(quiet=base.quiet) as interrupted:
         if not (folder / SPACE_FILE).exists():
             write_circumstances(folder, replace(base, out=folder), data, backend)
@@ -127,6 +127,17 @@ def _folder(out: Path | None) -> Path:
     return make_run_folder(out)
 
 
+def _adopt(search: Search, folder: Path) -> None:
+    """Tell the storage of a result that was written by a worker which died before it could tell."""
+    written, best = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8")), search.best()
+    same = best is not None and (written.get("best"), written.get("best_val_accuracy")) == (best.point, best.accuracy)
+    claim = search.ledger.take_final() if same else None
+    if claim is None:
+        raise OutputError(f"{folder} already holds a finished search ({RESULT_FILE}), which {search.storage.name} does "
+                          f"not know: name another folder")
+    search.ledger.tell_final(claim, written)
+
+
 def _searched(search: Search, folder: Path, backend: Backend, interrupted: Callable[[], bool], watcher: Progress,
               say: Callable[[str], None]) -> dict[str, Any]:
     """Search, and see to the end: by this worker or by another."""
@@ -144,8 +155,7 @@ def _searched(search: Search, folder: Path, backend: Backend, interrupted: Calla
         why = f"; the first: {records[0].status}" if records else ""
         raise DivergenceError(f"none of {count(len(records), 'trial')} could be trained to its end{why}: try lower "
                               f"learning rates, or --minutes for longer; written to {folder}", step=0, lr=0.0)
-    setting = with_point(search.base, best.point)
-    write_atomically(folder / "best.toml", non_default_toml(setting, without=("out", "quiet")))
+    setting, waiting = with_point(search.base, best.point), False
     while not interrupted():
         if (result := search.ledger.result()) is not None:              # another worker's
             write_json(folder / RESULT_FILE, result)
@@ -153,6 +163,9 @@ def _searched(search: Search, folder: Path, backend: Backend, interrupted: Calla
         claim = search.ledger.take_final()
         if claim is not None:
             return _final(search, claim, best, setting, folder, backend, interrupted, watcher, say) or paused
+        if not waiting:
+            say("waiting for another worker, which trains the best setting")
+        waiting = True
         wait(POLL, interrupted)
     return paused
 
@@ -195,11 +208,13 @@ def _write_space(folder: Path, search: Search) -> None:
 
 
 def _write_tables(folder: Path, search: Search) -> None:
-    """Write what is known of stages and trials, and its picture as soon as a trial is finished."""
+    """Write what is known of stages and trials, and as soon as a trial is finished the picture and the best setting."""
     table, best = search.table(), search.best()
     _write_space(folder, search)
     write_csv(folder / "trials.csv", table)
     if best is not None:
+        setting = with_point(search.base, best.point)
+        write_atomically(folder / "best.toml", non_default_toml(setting, without=("out", "quiet")))
         plot_search(table, search.ledger.spaces(), best.number, folder / "search.png", title=_title(search.data, best))
 
 

@@ -79,6 +79,26 @@ def test_a_finished_search_says_so_and_leaves_the_test_set_alone(finished, capsy
     assert {name: (finished / name).read_bytes() for name in before} == before
 
 
+def test_a_search_that_was_killed_with_its_result_just_written_is_finished(tmp_path, monkeypatch, capsys):
+    words = ["search", *SMALL[:-1], "--trials", "3", "--stages", "1", "--out", str(tmp_path / "out")]
+    with monkeypatch.context() as patch:
+        patch.setattr("fastmlp.search.ledger.Ledger.tell_final", lambda *_: None)
+        assert main(words) == 0
+    with monkeypatch.context() as patch:                                # the process that had taken the end is no more
+        patch.setattr("fastmlp.search.ledger.Ledger._is_gone", lambda *_: True)
+        patch.setattr(searching, "prepare", None)                       # would be called for another look
+        before = (tmp_path / "out" / "result.json").read_bytes()
+        assert main(words) == 0
+    assert "this search is finished" in capsys.readouterr().out
+    assert (tmp_path / "out" / "result.json").read_bytes() == before
+
+
+def test_a_result_that_the_storage_does_not_know_is_not_overwritten(finished, tmp_path, capsys):
+    words = ["search", *SMALL, "--space", "l2=1e-5..1e-1", "--space", "hidden=12,20-12", "--seeds", "2"]
+    assert main([*words, "--storage", str(tmp_path / "new.db"), "--out", str(finished)]) == 2
+    assert "already holds a finished search" in capsys.readouterr().err
+
+
 def test_the_test_set_is_measured_once_and_only_with_the_best_setting(tmp_path, monkeypatch):
     seen = []
     evaluate = fastmlp.run.evaluate
