@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fastmlp.network import Network as Network
     from fastmlp.population import fit_population as fit_population
     from fastmlp.range_test import lr_range as lr_range
+    from fastmlp.search.api import search_settings as search_settings
     from fastmlp.trainer import Trainer as Trainer
     from fastmlp.training import train as train
 
@@ -37,6 +38,7 @@ _HOMES = {
     "load_model": "model",
     "lr_range": "range_test",
     "resolve": "backend",
+    "search_settings": "search.api",
     "train": "training",
 }
 __all__ = ["__version__", *_HOMES]

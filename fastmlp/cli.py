@@ -1,4 +1,4 @@
-"""The command line: `fastmlp train`, `study`, `lr-range`, `predict`, `gradcheck`, `doctor`.
+"""The command line: `fastmlp train`, `search`, `study`, `lr-range`, `predict`, `gradcheck`, `doctor`.
 
 Exit codes: 0 done, 1 a gradient check failed, 2 bad options, data or device, 3 the training diverged, 130 Ctrl-C.
 """
@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from fastmlp import __version__
 from fastmlp.config import (
+    POPULATION,
     RANGE_TEST_READS,
     GradcheckOptions,
     LrRangeOptions,
@@ -25,6 +26,7 @@ from fastmlp.config import (
 from fastmlp.cpu import blas_threads
 from fastmlp.errors import ConfigError, FastMLPError
 from fastmlp.options import add_options, build, read_toml, rules
+from fastmlp.search.options import SearchOptions
 
 INTERRUPTED = 130       # exit code of a process that Ctrl-C ended, by the shells' convention: 128 + SIGINT
 
@@ -109,6 +111,18 @@ def _parser() -> Parser:
     add_options(lr_range, TrainOptions, RANGE_TEST_READS)
     lr_range.set_defaults(command=_lr_range)
 
+    search = commands.add_parser(
+        "search", help="search for the best options",
+        description="Search from coarse to fine for the options with the best validation accuracy, then train with "
+        "them and test once. The same command goes on with a search that was stopped. The options of train, below "
+        "those of the search, are what all trials have in common.")
+    search.add_argument("--config", type=Path, metavar="FILE.toml",
+                        help="read options of training and search from a TOML file; those on the command line take "
+                        "precedence")
+    add_options(search, SearchOptions)
+    add_options(search, TrainOptions, without=(POPULATION,))
+    search.set_defaults(command=_search)
+
     predict = commands.add_parser("predict", help="apply a trained network", description="Write predictions as CSV.")
     predict.add_argument("model", type=Path, metavar="MODEL", help="a model.safetensors that training wrote")
     predict.add_argument("data", metavar="DATA",
@@ -157,6 +171,18 @@ def _lr_range(parsed: dict[str, Any]) -> int:
     options = build(TrainOptions, parsed)
     with blas_threads(options.threads):
         _, result = run_lr_range(options, build(LrRangeOptions, own), say)
+    return INTERRUPTED if result["status"] == "interrupted" else 0
+
+
+def _search(parsed: dict[str, Any]) -> int:
+    from fastmlp.search.run import run_search
+
+    config = parsed.pop("config")
+    given = {**(read_toml(config, TrainOptions, SearchOptions) if config is not None else {}), **parsed}
+    options = build(SearchOptions, {name: value for name, value in given.items() if name in rules(SearchOptions)})
+    base = build(TrainOptions, {name: value for name, value in given.items() if name in rules(TrainOptions)})
+    with blas_threads(base.threads):
+        _, result = run_search(options, base, say)
     return INTERRUPTED if result["status"] == "interrupted" else 0
 
 

@@ -9,6 +9,7 @@ import itertools
 import json
 import math
 import os
+import re
 import secrets
 import tempfile
 import time
@@ -190,6 +191,17 @@ def write_json(path: str | Path, obj: Any) -> None:
     {'val_accuracy': 0.5, 'test_loss': None}
     """
     write_atomically(path, json.dumps(_plain(obj), indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def without_password(text: str) -> str:
+    """An address as it may be shown and written.
+
+    Examples
+    --------
+    >>> without_password("postgresql://me:secret@host/searches?password=secret")
+    'postgresql://me:***@host/searches?password=***'
+    """
+    return re.sub(r"(password=)[^&\s]*", r"\1***", re.sub(r"(://[^:/@\s]*:)\S*@", r"\1***@", text))
 
 
 def _plain(obj: Any) -> Any:

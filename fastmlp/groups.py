@@ -8,7 +8,7 @@ divided (but for rounding, as wider products are summed in other orders).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -29,7 +29,7 @@ from fastmlp.parameters import Tensors, chosen, tensors_of
 from fastmlp.progress import Progress
 from fastmlp.seeds import Stream, generator
 from fastmlp.sweeps import Member
-from fastmlp.trainer import SILENCE, Divergence
+from fastmlp.trainer import SILENCE, Divergence, Trainer
 from fastmlp.training import train
 
 FINISHED, INTERRUPTED, DIVERGED = "finished", "interrupted", "diverged at step "
@@ -75,7 +75,7 @@ class Outcome:
     @property
     def measured(self) -> Row:
         """The last row of its history in which it was evaluated."""
-        return next((row for row in reversed(self.history) if "train_accuracy" in row), {})
+        return next((row for row in reversed(self.history) if "train_accuracy" in row or "val_accuracy" in row), {})
 
 
 def fold_data(data: Dataset, folds: int, seed: int) -> Iterator[Dataset]:
@@ -131,8 +131,8 @@ def bytes_per_member(spec: NetworkSpec, options: TrainOptions) -> int:
 
 
 def train_members(members: Sequence[Member], data: Dataset, standardizer: Standardizer, backend: Backend, *, seed: int,
-                  order: str = "shared", watcher: Progress = SILENCE,
-                  should_stop: Callable[[], bool] | None = None) -> list[Outcome]:
+                  order: str = "shared", evaluate_on: Collection[str] = ("train", "val"),
+                  watcher: Progress = SILENCE, should_stop: Callable[[], bool] | None = None) -> list[Outcome]:
     """Train every member; those that diverge are marked, and Ctrl-C ends all that are not finished.
 
     Parameters
@@ -149,6 +149,8 @@ def train_members(members: Sequence[Member], data: Dataset, standardizer: Standa
         Of the shared order and of the folds.
     order : {"shared", "own"}, default "shared"
         Whether every member has the order of its own seed.
+    evaluate_on : collection of str, default ("train", "val")
+        Parts to evaluate on; of those that are not there nothing is measured.
     watcher : Progress, optional
         Told about every group.
     should_stop : callable, optional
@@ -164,13 +166,16 @@ def train_members(members: Sequence[Member], data: Dataset, standardizer: Standa
     for fold, part in enumerate(fold_data(data, n_folds, seed)) if n_folds else [(None, data)]:
         waiting = [k for k, member in enumerate(members) if member.fold == fold]
         examples = make_examples(options, replace(part, y_test=part.y_test[:0]), standardizer, backend)
+        evaluated = {name: examples[name] for name in examples if name in evaluate_on}
         while waiting:
             group = waiting[:_group_size(len(waiting), spec, options, backend, order)]
             waiting = waiting[len(group):]
             order_seed = members[group[0]].options.seed if order == "own" else seed
             who = f"{len(group)}" if len(group) > 1 else f"number {group[0]}"
             words = f"{data.name}, {who} of {len(members)} members" + (f", fold {fold}" if fold is not None else "")
-            if not _train_group([outcomes[k] for k in group], spec, examples, order_seed, watcher, should_stop, words):
+            if not _train_group([outcomes[k] for k in group],           # the trainer without a name, freed with its end
+                                make_trainer([members[k].options for k in group], spec, examples, seed=order_seed),
+                                evaluated, watcher, should_stop, words):
                 return outcomes
         examples.clear()                                # makes room on the device for those of the next fold
     return outcomes
@@ -192,12 +197,10 @@ def _group_size(waiting: int, spec: NetworkSpec, options: TrainOptions, backend:
     return -(-waiting // -(-waiting // fitting))
 
 
-def _train_group(outcomes: Sequence[Outcome], spec: NetworkSpec, parts: dict[str, Examples], seed: int,
-                 watcher: Progress, should_stop: Callable[[], bool] | None, words: str) -> bool:
-    """Train a group and note what became of it; whether to go on with the next. Its memory is free then."""
-    members = [outcome.member.options for outcome in outcomes]
-    trainer = make_trainer(members, spec, parts, seed=seed)
-    options, history, alone = members[0], History(), None
+def _train_group(outcomes: Sequence[Outcome], trainer: Trainer, parts: Mapping[str, Examples], watcher: Progress,
+                 should_stop: Callable[[], bool] | None, words: str) -> bool:
+    """Train a group and note what became of it; whether to go on with the next."""
+    options, history, alone = outcomes[0].member.options, History(), None
     total, goes_on = options.total_steps(trainer.examples.n), True
     try:
         train(trainer, total, parts=parts, evaluate_every=options.evaluate_every, watcher=watcher,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import math
 import numbers
 import string
@@ -150,12 +151,16 @@ def _check_value(name: str, value: Any, rule: Rule) -> None:
             raise ConfigError(f"{flag(name)} {value}: must be {demand}")
 
 
-def add_options(parser: argparse.ArgumentParser, options: type[Any], only: Collection[str] | None = None) -> None:
-    """Give a parser one flag for each field, or for some; flags that are not used leave no trace in what is parsed."""
+def add_options(parser: argparse.ArgumentParser, options: type[Any], only: Collection[str] | None = None,
+                without: Collection[str] = ()) -> None:
+    """Give a parser a flag for each field, or for `only` some, or `without` those of some groups.
+
+    Flags that are not used leave no trace in what is parsed.
+    """
     defaults = {field.name: field.default for field in dataclasses.fields(options)}
     groups: dict[str, Any] = {}
     for name, rule in rules(options).items():
-        if only is not None and name not in only:
+        if (only is not None and name not in only) or rule.group in without:
             continue
         if rule.group not in groups:
             groups[rule.group] = parser.add_argument_group(rule.group)
@@ -199,20 +204,20 @@ def _wanted(rule: Rule, error: ValueError) -> str:
     return words.get(rule.parse, str(error))
 
 
-def read_toml(path: Path, options: type[Any]) -> dict[str, Any]:
-    """Values for an options dataclass from a TOML file, read by the same rules as the flags.
+def read_toml(path: Path, *options: type[Any]) -> dict[str, Any]:
+    """Values for options dataclasses from a TOML file, read by the same rules as the flags.
 
     Parameters
     ----------
     path : Path
         Top-level keys are the options' names, with dashes or underscores.
-    options : type
-        The dataclass.
+    *options : type
+        The dataclasses; no two have a field of the same name.
 
     Returns
     -------
     dict
-        Field names and values, to be passed to the dataclass.
+        Field names and values, to be passed to the dataclasses.
 
     Raises
     ------
@@ -226,7 +231,7 @@ def read_toml(path: Path, options: type[Any]) -> dict[str, Any]:
         raise ConfigError(f"--config {path}: cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:       # among them TOMLDecodeError, and integers of 5000 digits
         raise ConfigError(f"--config {path}: not valid TOML ({str(error)[:200]})") from error
-    known, values = rules(options), {}
+    known, values = {name: rule for one in options for name, rule in rules(one).items()}, {}
     for key, value in table.items():
         name = key.replace("-", "_")
         if name not in known:
@@ -308,3 +313,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def non_default_toml(options: Any, without: Collection[str] = ()) -> str:
+    """A configuration file that gives these options where they are not the defaults; see `read_toml`."""
+    # JSON's strings, numbers, lists and truth values are TOML's, too.
+    lines = [f"{name} = {json.dumps(value)}" for name, value in plain(options).items()
+             if name not in without and getattr(options, name) != type(options).__dataclass_fields__[name].default]
+    return "".join(f"{line}\n" for line in lines)

@@ -28,7 +28,7 @@ from fastmlp.data.standardize import Standardizer
 from fastmlp.errors import DivergenceError
 from fastmlp.evaluation import ensemble_accuracy, evaluate
 from fastmlp.examples import Examples
-from fastmlp.files import RESULT_FILE, make_run_folder, write_csv, write_json
+from fastmlp.files import RESULT_FILE, make_run_folder, without_password, write_csv, write_json
 from fastmlp.history import History
 from fastmlp.layout import NetworkSpec
 from fastmlp.model import Model, save_model
@@ -253,5 +253,6 @@ def write_circumstances(folder: Path, options: TrainOptions, data: Dataset, back
         decided["data_dir"] = data_folder(options.data_dir)
     used = plain(options.resolved(len(data.y_train))) if used is None else used
     write_json(folder / "config.json", {**used, **decided})
-    write_json(folder / "environment.json", {"device": backend.description, "command": sys.argv,
+    command = [without_password(word) for word in sys.argv]
+    write_json(folder / "environment.json", {"device": backend.description, "command": command,
                                              **doctor.report(gpu=backend.name == "gpu")})

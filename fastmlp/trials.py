@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from fastmlp.backend import Backend
 from fastmlp.config import TrainOptions
@@ -13,6 +13,8 @@ from fastmlp.groups import Outcome, train_members
 from fastmlp.progress import Progress
 from fastmlp.sweeps import SWEEPABLE, Member
 from fastmlp.trainer import SILENCE
+
+ONLY_AT_THE_END = 10**9     # epochs between evaluations: beyond every training
 
 
 def trained_together(trials: Sequence[TrainOptions]) -> list[list[int]]:
@@ -32,7 +34,7 @@ def trained_together(trials: Sequence[TrainOptions]) -> list[list[int]]:
 
 
 def train_trials(trials: Sequence[TrainOptions], data: Dataset, backend: Backend, *, standardizer: Standardizer,
-                 seed: int, watcher: Progress = SILENCE,
+                 seed: int, evaluate_on: Collection[str] = ("train", "val"), watcher: Progress = SILENCE,
                  should_stop: Callable[[], bool] | None = None) -> list[Outcome]:
     """Train every trial; those that can be are trained together.
 
@@ -48,6 +50,8 @@ def train_trials(trials: Sequence[TrainOptions], data: Dataset, backend: Backend
         Where to train.
     seed : int
         Of the order of the examples, which all share; each trial's own seed is that of its weights.
+    evaluate_on : collection of str, default ("train", "val")
+        Parts of the data to measure on; what costs time without being looked at may be left out.
     watcher : Progress, optional
         Told about every group.
     should_stop : callable, optional
@@ -61,7 +65,7 @@ def train_trials(trials: Sequence[TrainOptions], data: Dataset, backend: Backend
     outcomes = [Outcome(Member(trial)) for trial in trials]
     for group in trained_together(trials):
         trained = train_members([outcomes[k].member for k in group], data, standardizer, backend, seed=seed,
-                                watcher=watcher, should_stop=should_stop)
+                                evaluate_on=evaluate_on, watcher=watcher, should_stop=should_stop)
         for k, outcome in zip(group, trained, strict=True):
             outcomes[k] = outcome
         if should_stop is not None and should_stop():

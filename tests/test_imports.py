@@ -11,7 +11,7 @@ import pytest
 import fastmlp
 
 ROOT = Path(fastmlp.__file__).parent
-HEAVY = ("cupy", "matplotlib", "pandas", "sklearn", "torch")
+HEAVY = ("cupy", "matplotlib", "optuna", "pandas", "psycopg", "sklearn", "sqlalchemy", "torch")
 
 #: From the ground floor up; a room imports only from rooms before it. Every other module lies above them.
 GROUND_FLOORS = [

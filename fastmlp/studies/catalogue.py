@@ -18,6 +18,7 @@ from fastmlp.config import TrainOptions
 from fastmlp.errors import ConfigError
 from fastmlp.options import plain
 from fastmlp.seeds import Stream, generator
+from fastmlp.trials import ONLY_AT_THE_END
 
 ALL = "all"
 HALF_CYCLE = 5          # epochs from the lowest to the highest rate, as in most of the reports
@@ -108,7 +109,7 @@ class Study:
     def trials(self, base: TrainOptions, seed: int) -> list[Trial]:
         """A trial for each row, with this seed."""
         return [Trial(dataclasses.replace(
-            base, **row.options, seed=seed, evaluate_every=1 if self.has_curve(row) else WHOLE_TRAINING),
+            base, **row.options, seed=seed, evaluate_every=1 if self.has_curve(row) else ONLY_AT_THE_END),
             row.half_cycle) for row in self.rows]
 
     def for_tables(self) -> Study:
@@ -119,9 +120,6 @@ class Study:
     def has_curve(self, row: Row) -> bool:
         """Whether the course of this row's training is shown."""
         return self.curves or (bool(self.curves_of) and matches(row.options, self.curves_of))
-
-
-WHOLE_TRAINING = 1_000_000      # epochs between evaluations where only the end counts
 
 
 def matches(options: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:

@@ -1,0 +1,230 @@
+"""A search from options to a folder of results: what `fastmlp search` does."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fastmlp.backend import Backend
+from fastmlp.building import make_backend
+from fastmlp.config import TrainOptions
+from fastmlp.data import Dataset
+from fastmlp.errors import DivergenceError, OutputError
+from fastmlp.files import RESULT_FILE, make_run_folder, without_password, write_atomically, write_csv, write_json
+from fastmlp.history import History
+from fastmlp.options import non_default_toml, plain
+from fastmlp.progress import Progress, make_progress
+from fastmlp.run import (
+    describe_data,
+    load,
+    prepare,
+    say_nothing,
+    stop_on_interrupt,
+    summarize,
+    write_circumstances,
+    write_results,
+)
+from fastmlp.search.core import POLL, Search, count, wait
+from fastmlp.search.options import SearchOptions
+from fastmlp.search.plots import plot_search
+from fastmlp.search.records import Claim, Record
+from fastmlp.search.space import plain_space, with_point
+from fastmlp.search.storage import Storage
+from fastmlp.sweeps import describe
+from fastmlp.training import train
+
+SPACE_FILE = "space.json"       # marks a folder as that of a search, which may be gone on with
+DATABASE = "search.db"
+
+
+def run_search(options: SearchOptions, base: TrainOptions,
+               say: Callable[[str], None] = print) -> tuple[Path, dict[str, Any]]:
+    """Search, train the best setting again, measure it on the test set once, and write everything to a folder.
+
+    Parameters
+    ----------
+    options : SearchOptions
+        What to search.
+    base : TrainOptions
+        What all trials have in common; its folder is that of the search.
+    say : callable, default print
+        Receives lines for people; not called under `base.quiet`.
+
+    Returns
+    -------
+    folder : Path
+        Holds config.json, environment.json, space.json, trials.csv, search.png, search.db unless the storage is
+        elsewhere; and at the end best.toml, what one training leaves (history.csv, curves.png, weights.png,
+        model.safetensors) and, written last, result.json.
+    result : dict
+        What result.json holds; `status` is "finished" or "interrupted".
+
+    Raises
+    ------
+    FastMLPError
+        Options, data, device or storage cannot be used.
+    DivergenceError
+        Every trial diverged, or the best setting when it was trained again.
+    """
+    if base.quiet:
+        say = say_nothing
+    watcher = make_progress("quiet" if base.quiet else "auto")
+    backend, data = make_backend(base), load(base)
+    folder: Path | None = None
+
+    def open_storage() -> Storage:
+        nonlocal folder
+        if options.storage is not None:
+            storage = Storage(options.storage)          # before a folder is made for nothing
+        folder = _folder(base.out)
+        return storage if options.storage is not None else Storage(folder / DATABASE)
+
+    with contextlib.closing(Search(options, base, data, backend, open_storage, say=say, watcher=watcher)) as search:
+        assert folder is not None
+        result = _run(search, folder, backend, watcher, say)
+    return folder, result
+
+
+def _run(search: Search, folder: Path, backend: Backend, watcher: Progress,
+         say: Callable[[str], None]) -> dict[str, Any]:
+    """Begin the search, go on with it, or say that it is finished."""
+    base, data = search.base, search.data
+    if search.ledger.result() is None and (folder / RESULT_FILE).exists():
+        _adopt(search, folder)
+    with stop_on_interrupt(quiet=base.quiet) as interrupted:
+        if not (folder / SPACE_FILE).exists():
+            write_circumstances(folder, replace(base, out=folder), data, backend)
+            _write_space(folder, search)
+        say(f"device {backend.description}" + (f" (auto: {backend.reason})" if backend.reason else ""))
+        say(describe_data(data))
+        result = search.ledger.result()
+        if result is None:
+            result = _searched(search, folder, backend, interrupted, watcher, say)
+        else:
+            say(f"this search is finished: {search.storage.name}")
+            _write_tables(folder, search)
+            if not (folder / RESULT_FILE).exists():
+                write_json(folder / RESULT_FILE, result)
+    if result["status"] == "interrupted":
+        again = "the same command" + ("" if base.out is not None else f" with --out {folder}")
+        say(f"interrupted after {count(len(search.ledger.records()), 'trial')}, which are kept in "
+            f"{search.storage.name}: {again} goes on")
+        return result
+    _say_result(result, say)
+    say(f"finished: results in {folder}; fastmlp train --config {folder / 'best.toml'} trains the best setting")
+    return result
+
+
+def _folder(out: Path | None) -> Path:
+    """A new folder, or that of this search."""
+    if out is not None and (out / SPACE_FILE).exists():
+        return out
+    return make_run_folder(out)
+
+
+def _adopt(search: Search, folder: Path) -> None:
+    """Tell the storage of a result that was written by a worker which died before it could tell."""
+    written, best = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8")), search.best()
+    same = best is not None and (written.get("best"), written.get("best_val_accuracy")) == (best.point, best.accuracy)
+    claim = search.ledger.take_final() if same else None
+    if claim is None:
+        raise OutputError(f"{folder} already holds a finished search ({RESULT_FILE}), which {search.storage.name} does "
+                          f"not know: name another folder")
+    search.ledger.tell_final(claim, written)
+
+
+def _searched(search: Search, folder: Path, backend: Backend, interrupted: Callable[[], bool], watcher: Progress,
+              say: Callable[[str], None]) -> dict[str, Any]:
+    """Search, and see to the end: by this worker or by another."""
+    paused = {"status": "interrupted"}
+    try:
+        whole = search.run(interrupted, lambda: write_csv(folder / "trials.csv", search.table()))
+    except KeyboardInterrupt:                                           # a second Ctrl-C
+        whole = False
+    best = search.best()
+    _write_tables(folder, search)
+    if not whole:
+        return paused
+    if best is None:
+        records = search.ledger.records()
+        why = f"; the first: {records[0].status}" if records else ""
+        raise DivergenceError(f"none of {count(len(records), 'trial')} could be trained to its end{why}: try lower "
+                              f"learning rates, or --minutes for longer; written to {folder}", step=0, lr=0.0)
+    setting, waiting = with_point(search.base, best.point), False
+    while not interrupted():
+        if (result := search.ledger.result()) is not None:              # another worker's
+            write_json(folder / RESULT_FILE, result)
+            return result
+        claim = search.ledger.take_final()
+        if claim is not None:
+            return _final(search, claim, best, setting, folder, backend, interrupted, watcher, say) or paused
+        if not waiting:
+            say("waiting for another worker, which trains the best setting")
+        waiting = True
+        wait(POLL, interrupted)
+    return paused
+
+
+def _final(search: Search, claim: Claim, best: Record, setting: TrainOptions, folder: Path, backend: Backend,
+           interrupted: Callable[[], bool], watcher: Progress, say: Callable[[str], None]) -> dict[str, Any] | None:
+    """Train the best setting again, measure it on the test set, tell and write the result; None after Ctrl-C."""
+    result = None
+    say(f"training the best setting again: {describe(best.point)}, validation accuracy {best.accuracy:.4f}")
+    try:
+        with search.storage.alive([claim.trial_id]):
+            trainer, parts, model = prepare(setting, search.data, backend)
+            history, began, total = History(), time.perf_counter(), setting.total_steps(parts["train"].n)
+            train(trainer, total, parts={name: parts[name] for name in ("train", "val")},
+                  evaluate_every=setting.evaluate_every, watcher=watcher, should_stop=interrupted, history=history)
+            if trainer.step < total:
+                return None
+            records = search.ledger.records()
+            result = {
+                **summarize(trainer, history, parts, "finished", time.perf_counter() - began),
+                "best": best.point, "best_trial": best.number, "best_val_accuracy": best.accuracy,
+                "best_val_accuracy_std": best.deviation, "trials": len(records),
+                "diverged": sum(record.accuracy is None for record in records),
+                "stages": len(search.ledger.spaces()),
+            }
+        write_results(folder, setting, search.data, model, trainer, history, result)
+        return result
+    except KeyboardInterrupt:
+        return None
+    finally:
+        search.ledger.tell_final(claim, result)
+
+
+def _write_space(folder: Path, search: Search) -> None:
+    settings = plain(search.options)
+    if search.options.storage is not None:
+        settings["storage"] = without_password(search.options.storage)
+    write_json(folder / SPACE_FILE, {"search": settings,
+                                     "stages": [plain_space(space) for space in search.ledger.spaces()]})
+
+
+def _write_tables(folder: Path, search: Search) -> None:
+    """Write what is known of stages and trials, and as soon as a trial is finished the picture and the best setting."""
+    table, best = search.table(), search.best()
+    _write_space(folder, search)
+    write_csv(folder / "trials.csv", table)
+    if best is not None:
+        setting = with_point(search.base, best.point)
+        write_atomically(folder / "best.toml", non_default_toml(setting, without=("out", "quiet")))
+        plot_search(table, search.ledger.spaces(), best.number, folder / "search.png", title=_title(search.data, best))
+
+
+def _title(data: Dataset, best: Record) -> str:
+    return f"{data.name}: best validation accuracy {best.accuracy:.4f} with {describe(best.point)}"
+
+
+def _say_result(result: dict[str, Any], say: Callable[[str], None]) -> None:
+    diverged = f", of which {result['diverged']} diverged" if result["diverged"] else ""
+    say(f"best   {describe(result['best'])}: validation accuracy {result['best_val_accuracy']:.4f}, the best of "
+        f"{count(result['trials'], 'trial')}{diverged}")
+    if result["test_accuracy"] is not None:
+        say(f"test   accuracy {result['test_accuracy']:.4f}, loss {result['test_loss']:.4f}")

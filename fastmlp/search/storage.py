@@ -1,0 +1,176 @@
+"""Where trials are kept: an SQLite file, or PostgreSQL for several machines; and who may decide about them.
+
+Optuna keeps studies and trials. What several workers must agree on (who takes which trial, whether a stage is over) is
+decided by one of them at a time, under a lock that ends with its holder, however that ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+import warnings
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fastmlp.errors import ConfigError, MissingExtraError, OutputError
+from fastmlp.files import without_password
+
+BEAT = 5                # seconds between two signs of life of a worker
+GRACE = 30              # seconds without one, after which its trials are given to others
+PATIENCE = 120          # seconds to wait for the lock or a busy database
+#: A server asks after a silent client, so that the lock of a machine that lost its power is free in a minute.
+POSTGRESQL = {"connect_timeout": 10, "options": "-c tcp_keepalives_idle=20 -c tcp_keepalives_interval=10 "
+                                                "-c tcp_keepalives_count=3"}
+
+
+def import_optuna() -> Any:
+    """Optuna, quiet.
+
+    Raises
+    ------
+    MissingExtraError
+        It is not installed.
+    """
+    try:
+        import optuna
+    except ImportError as error:
+        raise MissingExtraError("a search needs Optuna: pip install 'fastmlp[search]'") from error
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    return optuna
+
+
+class Storage:
+    """A database of studies.
+
+    Parameters
+    ----------
+    where : str or Path
+        An SQLite file, or a URL that begins with `postgresql://` (`sqlite:///` does as well).
+
+    Raises
+    ------
+    ConfigError, MissingExtraError
+        Another kind of database; or Optuna or the database's driver is missing.
+    OutputError
+        The database cannot be used.
+    """
+
+    def __init__(self, where: str | Path) -> None:
+        optuna = import_optuna()
+        self.name, url, connecting = _address(str(where))
+        self._file: Path | None = Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:") else None
+        with self.explaining(), self.lock() if self._file else contextlib.nullcontext(), quiet_warnings():
+            # Of several that begin at once only one may make the tables.
+            for attempt in (1, 2, 3):
+                try:
+                    self.optuna = optuna.storages.RDBStorage(
+                        url, engine_kwargs={"connect_args": connecting, "pool_pre_ping": True},
+                        heartbeat_interval=BEAT, grace_period=GRACE)
+                    break
+                except _tables_were_made_meanwhile():
+                    if attempt == 3:
+                        raise
+
+    def close(self) -> None:
+        """Leave the database."""
+        self.optuna.engine.dispose()
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Within this context no other worker decides anything.
+
+        A transaction on a file beside the database, or an advisory lock of a PostgreSQL session: either ends with the
+        process.
+        """
+        if self._file is not None:
+            beside = sqlite3.connect(f"{self._file}.lock", timeout=PATIENCE, isolation_level=None)
+            try:
+                beside.execute("BEGIN EXCLUSIVE")
+                yield
+            finally:
+                beside.close()
+            return
+        import sqlalchemy
+
+        with self.optuna.engine.connect() as connection:
+            connection.execute(sqlalchemy.text("SELECT pg_advisory_xact_lock(:key)"), {"key": zlib.crc32(b"fastmlp")})
+            yield
+            connection.rollback()
+
+    @contextmanager
+    def explaining(self) -> Iterator[None]:
+        """Within this context what a database complains about becomes one sentence."""
+        import sqlalchemy.exc
+
+        try:
+            yield
+        except (sqlalchemy.exc.SQLAlchemyError, import_optuna().exceptions.StorageInternalError,
+                sqlite3.Error) as error:
+            cause = getattr(error.__cause__ or error, "orig", None) or error.__cause__ or error
+            lines = [line.strip() for line in str(cause).splitlines() if line.strip()] or [type(cause).__name__]
+            raise OutputError(f"the database {self.name} cannot be used ({without_password(lines[0])}): finished "
+                              f"trials are kept there; correct --storage, or repeat the command once it can") from error
+
+    @contextmanager
+    def alive(self, trial_ids: Sequence[int]) -> Iterator[None]:
+        """Within this context the trials are known to be worked at."""
+        stop = threading.Event()
+
+        def beat() -> None:
+            while not stop.wait(BEAT):
+                # A sign of life that is lost is no harm, and the next call that matters tells what is wrong.
+                with contextlib.suppress(OutputError), self.explaining(), self.lock():
+                    for trial_id in trial_ids:
+                        self.optuna.record_heartbeat(trial_id)
+
+        thread = threading.Thread(target=beat, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+
+def _address(where: str) -> tuple[str, str, dict[str, Any]]:
+    """How the database is called, its URL for SQLAlchemy, and what its driver is told."""
+    scheme, separator, rest = where.partition("://")
+    if not separator or scheme == "sqlite":
+        path = rest.removeprefix("/") if separator else where
+        folder = Path(path).parent
+        if not path or not folder.is_dir():
+            raise OutputError(f"--storage {where}: the folder {folder} does not exist: make it, or name another file")
+        return path, f"sqlite:///{path}", {"timeout": PATIENCE}
+    if scheme.partition("+")[0] not in ("postgresql", "postgres"):
+        raise ConfigError(f"--storage {without_password(where)}: neither an SQLite file nor a postgresql:// address")
+    try:
+        import psycopg  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError("a search in PostgreSQL needs psycopg: pip install 'fastmlp[postgresql]'") from error
+    import sqlalchemy
+
+    url = f"postgresql+psycopg://{rest}"
+    try:
+        sqlalchemy.make_url(url)
+    except (sqlalchemy.exc.ArgumentError, ValueError) as error:
+        raise ConfigError(f"--storage {without_password(where)}: not an address, which is as "
+                          f"postgresql://USER:PASSWORD@HOST:PORT/DATABASE") from error
+    return without_password(where), url, POSTGRESQL
+
+
+def _tables_were_made_meanwhile() -> tuple[type[Exception], ...]:
+    import sqlalchemy.exc
+
+    return sqlalchemy.exc.ProgrammingError, sqlalchemy.exc.IntegrityError
+
+
+@contextmanager
+def quiet_warnings() -> Iterator[None]:
+    """Optuna warns of what is experimental: some samplers, and signs of life outside its own loop."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

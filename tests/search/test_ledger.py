@@ -1,0 +1,232 @@
+"""Trials are taken by one worker each, settled once, and left to others by workers that die."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from fastmlp.errors import ConfigError, MissingExtraError, OutputError
+from fastmlp.search.ledger import Ledger
+from fastmlp.search.options import SearchOptions
+from fastmlp.search.records import best_of
+from fastmlp.search.space import Choices, Range
+from fastmlp.search.storage import Storage
+
+SPACE = {"l2": Range(1e-5, 0.1, True), "init": Choices(("he", "xavier"))}
+
+
+def never(_):
+    return False
+
+
+@pytest.fixture
+def open_ledger(tmp_path):
+    """Ledgers of one search, as of several workers of this process."""
+    storages = []
+
+    def make(seed=0, identity=None, space=SPACE, **options):
+        storages.append(Storage(tmp_path / "search.db"))
+        settings = {"trials": 8, "together": 3, **options}
+        return Ledger(storages[-1], SearchOptions(**settings), space, seed, identity or {"--space": "of this test"})
+    yield make
+    for storage in storages:
+        storage.close()
+
+
+def settle(ledger, claims, accuracy=lambda claim: -abs(claim.point["l2"] - 0.01)):
+    for claim in claims:
+        assert ledger.tell(claim, status="finished", accuracy=accuracy(claim), deviation=None, seconds=1.0)
+
+
+def finish(ledger, is_over=never):
+    points = []
+    while (claims := ledger.take(is_over)) is not None:
+        assert claims
+        settle(ledger, claims)
+        points += [claim.point for claim in claims]
+    return points
+
+
+def test_a_search_has_as_many_trials_as_asked_for_in_stages_that_narrow(open_ledger):
+    ledger = open_ledger()
+    assert len(finish(ledger)) == 8
+    records = ledger.records()
+    assert [(record.number, record.stage) for record in records] == [(k, 1 + k // 4) for k in range(8)]
+    first, second = ledger.spaces()
+    assert first == SPACE
+    assert SPACE["l2"].low <= second["l2"].low < second["l2"].high <= SPACE["l2"].high
+    assert second["l2"].position(second["l2"].high) - second["l2"].position(second["l2"].low) < 0.9 * 4 * 2.302585
+    assert all(record.point["l2"] in second["l2"] for record in records if record.stage == 2)
+    assert best_of(records).point["l2"] == min((r.point["l2"] for r in records), key=lambda l2: abs(l2 - 0.01))
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe", "qmc"])
+def test_the_same_seed_proposes_the_same_trials_and_another_seed_others(open_ledger, sampler):
+    points = [finish(open_ledger(seed=seed, study=name, sampler=sampler)) for name, seed in
+              [("first", 3), ("second", 3), ("third", 4)]]
+    assert points[0] == points[1] != points[2]
+    assert len({point["l2"] for point in points[0]}) == 8
+
+
+def test_two_workers_take_different_trials_and_together_no_more_than_all(open_ledger):
+    one, other = open_ledger(stages=1, trials=5), open_ledger(stages=1, trials=5)
+    mine, others = one.take(never), other.take(never)
+    assert (len(mine), len(others)) == (3, 2)
+    assert len({claim.point["l2"] for claim in mine + others}) == 5
+    assert one.take(never) == other.take(never) == []             # both wait for the other's
+    settle(one, mine)
+    assert one.take(never) == []
+    settle(other, others)
+    assert one.take(never) is other.take(never) is None
+
+
+def test_a_trial_that_was_given_back_is_tried_again_as_it_was(open_ledger):
+    ledger = open_ledger(stages=1)
+    claims = ledger.take(never)
+    settle(ledger, claims[:1])
+    ledger.give_back(claims[1:])
+    again = ledger.take(never)
+    assert [claim.point for claim in again[:2]] == [claim.point for claim in claims[1:]]
+    assert claims[0].point not in [claim.point for claim in again]
+
+
+def test_trials_of_a_process_that_died_are_tried_again_at_once(open_ledger):
+    ledger = open_ledger(stages=1)
+    finished = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True,
+                              check=True).stdout.strip()
+    host = ledger._worker.split(":")[0]
+    dead = open_ledger(stages=1)
+    dead._worker = f"{host}:{finished}:abc"
+    claims = dead.take(never)
+    assert [claim.point for claim in ledger.take(never)] == [claim.point for claim in claims]
+    assert not dead.tell(claims[0], status="finished", accuracy=0.5, deviation=None, seconds=1.0)
+
+
+def test_trials_of_an_earlier_process_with_our_number_are_tried_again(open_ledger):
+    earlier, ledger = open_ledger(stages=1), open_ledger(stages=1)
+    earlier._worker = f"{ledger._worker.rpartition(':')[0]}:other"
+    claims = earlier.take(never)
+    assert [claim.point for claim in ledger.take(never)] == [claim.point for claim in claims]
+
+
+def test_trials_of_another_machine_are_left_alone_until_it_has_been_silent_for_long(open_ledger):
+    ledger, elsewhere = open_ledger(stages=1), open_ledger(stages=1)
+    elsewhere._worker = "elsewhere:1:abc"
+    claims = elsewhere.take(never)
+    assert not {c.place for c in claims} & {c.place for c in ledger.take(never)}
+    with ledger._storage.optuna.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE trial_heartbeats SET heartbeat = datetime('now', '-1 hour') "
+                                   "WHERE trial_id = (SELECT min(trial_id) FROM trials)")
+    assert ledger.take(never)[0].point == claims[0].point
+
+
+def test_signs_of_life_keep_a_trial(open_ledger, monkeypatch):
+    monkeypatch.setattr("fastmlp.search.storage.BEAT", 0.02)
+    ledger = open_ledger(stages=1)
+    claim = ledger.take(never)[0]
+
+    def beats():
+        with ledger._storage.optuna.engine.begin() as connection:
+            return connection.exec_driver_sql(f"SELECT heartbeat FROM trial_heartbeats WHERE trial_id = "
+                                              f"{claim.trial_id}").scalar()
+    with ledger._storage.optuna.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE trial_heartbeats SET heartbeat = '2020-01-01 00:00:00'")
+    with ledger._storage.alive([claim.trial_id]):
+        for _ in range(200):
+            if not str(beats()).startswith("2020"):
+                break
+            time.sleep(0.02)
+    assert not str(beats()).startswith("2020")
+
+
+def test_trials_that_diverged_count_but_are_not_chosen(open_ledger):
+    ledger = open_ledger(stages=1, trials=3)
+    claims = ledger.take(never)
+    for claim in claims[:2]:
+        ledger.tell(claim, status="diverged at step 7", accuracy=None, deviation=None, seconds=0.5)
+    settle(ledger, claims[2:])
+    assert ledger.take(never) is None
+    records = ledger.records()
+    assert [record.accuracy is None for record in records] == [True, True, False]
+    assert records[0].status == "diverged at step 7"
+    assert best_of(records).number == 2
+    assert best_of(records[:2]) is None
+
+
+def test_no_later_stage_is_begun_where_all_trials_diverged(open_ledger):
+    ledger = open_ledger()
+    while claims := ledger.take(never):
+        for claim in claims:
+            ledger.tell(claim, status="diverged at step 7", accuracy=None, deviation=None, seconds=0.5)
+    assert claims is None
+    assert (len(ledger.records()), len(ledger.spaces())) == (4, 1)
+
+
+def test_time_ends_stages_and_the_search(open_ledger):
+    ledger = open_ledger(trials=None, minutes=1.0, together=4)
+    settle(ledger, ledger.take(never))
+    claims = ledger.take(lambda stage: stage == 1)
+    assert claims[0].stage == 2
+    settle(ledger, claims)
+    assert ledger.take(lambda stage: True) is None
+    assert len(ledger.records()) == 8
+
+
+def test_more_trials_than_at_first_go_to_the_present_stage(open_ledger):
+    finish(open_ledger())
+    ledger = open_ledger(trials=12)
+    assert len(finish(ledger)) == 4
+    assert [record.stage for record in ledger.records()] == [1] * 4 + [2] * 8
+
+
+def test_another_search_of_that_name_is_refused_with_what_differs(open_ledger):
+    open_ledger()
+    with pytest.raises(ConfigError, match=r"search\.db holds another search 'search', of --space of this test, not "
+                                          r"something else"):
+        open_ledger(identity={"--space": "something else"})
+    open_ledger(identity={"--space": "something else"}, study="second")       # beside it there is room
+
+
+def test_the_end_is_for_one_worker_and_once(open_ledger):
+    one, other = open_ledger(), open_ledger()
+    claim = one.take_final()
+    assert other.take_final() is None
+    one.tell_final(claim, None)                                         # it was stopped
+    claim = other.take_final()
+    other.tell_final(claim, {"val_accuracy": 0.5, "test_accuracy": 0.25})
+    assert one.take_final() is None
+    assert one.result() == {"val_accuracy": 0.5, "test_accuracy": 0.25}
+
+
+@pytest.mark.parametrize(("where", "words"), [
+    ("mysql://me:secret@host/db", ["mysql://me:***@host/db", "postgresql://"]),
+    ("{tmp}/absent/search.db", ["absent", "does not exist"]),
+    ("{tmp}/text.db", ["text.db", "not a database"]),
+    ("postgresql://me:secret@127.0.0.1:1/db", ["postgresql://me:***@127.0.0.1:1/db", "refused"]),
+    ("postgresql://me:secret@[::1/db", ["postgresql://me:***@[::1/db", "not an address"]),
+])
+def test_a_storage_that_cannot_be_used_is_named_without_its_password(tmp_path, where, words):
+    (tmp_path / "text.db").write_text("no database at all, but some text that is long enough to be none" * 20)
+    with pytest.raises((ConfigError, OutputError)) as caught:
+        Storage(where.replace("{tmp}", str(tmp_path)))
+    assert all(word in str(caught.value) for word in words), caught.value
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("package", "where", "extra"), [
+    ("optuna", "search.db", "fastmlp[search]"), ("psycopg", "postgresql://host/db", "fastmlp[postgresql]")])
+def test_a_missing_package_is_named_with_the_extra_that_brings_it(tmp_path, monkeypatch, package, where, extra):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingExtraError) as caught:
+        Storage(where)
+    assert extra in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sampler_whose_package_is_missing_is_named_with_it(open_ledger, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cmaes", None)
+    with pytest.raises(MissingExtraError, match="--sampler cmaes needs the package cmaes"):
+        open_ledger(sampler="cmaes")

@@ -1,0 +1,253 @@
+"""`fastmlp search` and `search_settings`: the folder, going on, what is refused, and the test set, touched once."""
+
+import csv
+import json
+import signal
+import threading
+
+import numpy as np
+import pytest
+
+import fastmlp
+from fastmlp import load_model, resolve
+from fastmlp.cli import main
+from fastmlp.config import TrainOptions
+from fastmlp.errors import ConfigError, DivergenceError
+from fastmlp.options import build, read_toml
+from fastmlp.search import run as searching
+
+SMALL = ["--hidden", "12", "--cycles", "1", "--step-size", "30", "--device", "cpu", "--quiet"]
+FILES = {"config.json", "environment.json", "space.json", "trials.csv", "search.png", "search.db", "search.db.lock",
+         "best.toml", "history.csv", "curves.png", "weights.png", "model.safetensors", "result.json"}
+
+
+def rows_of(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The folder of a search of two options and two stages with two networks a setting."""
+    out = tmp_path_factory.mktemp("search") / "out"
+    assert main(["search", *SMALL, "--space", "l2=1e-5..1e-1", "--space", "hidden=12,20-12", "--trials", "8", "--seeds",
+                 "2", "--out", str(out)]) == 0
+    return out
+
+
+def test_a_search_leaves_its_trials_its_picture_and_the_best_network(finished):
+    assert {path.name for path in finished.iterdir()} == FILES
+    rows, result = rows_of(finished / "trials.csv"), json.loads((finished / "result.json").read_text())
+    assert [row["trial"] for row in rows] == [str(k) for k in range(8)]
+    assert [row["stage"] for row in rows] == ["1"] * 4 + ["2"] * 4
+    assert all(float(row["val_accuracy_std"]) >= 0 for row in rows)
+    best = max(rows, key=lambda row: float(row["val_accuracy"]))
+    assert result["best"] == {"l2": float(best["l2"]), "hidden": best["hidden"]}
+    assert (result["best_trial"], result["status"]) == (int(best["trial"]), "finished")
+    stages = json.loads((finished / "space.json").read_text())["stages"]
+    assert len(stages) == 2
+    for row in rows[4:]:
+        assert stages[1]["l2"]["low"] <= float(row["l2"]) <= stages[1]["l2"]["high"]
+        assert row["hidden"] in stages[1]["hidden"]["choices"]
+
+
+def test_the_best_settings_file_trains_the_same_network(finished, tmp_path):
+    result = json.loads((finished / "result.json").read_text())
+    assert main(["train", "--config", str(finished / "best.toml"), "--quiet", "--out", str(tmp_path / "again")]) == 0
+    again = json.loads((tmp_path / "again" / "result.json").read_text())
+    assert again["test_accuracy"] == result["test_accuracy"]
+    options = build(TrainOptions, read_toml(finished / "best.toml", TrainOptions))
+    assert "-".join(map(str, options.hidden)) == result["best"]["hidden"]
+    model = load_model(finished / "model.safetensors", resolve("cpu"))
+    assert model.network.spec.hidden == options.hidden
+
+
+def test_a_trial_is_what_training_alone_gives(tmp_path):
+    out = tmp_path / "one"
+    assert main(["search", *SMALL, "--space", "l2=0.01,0.02", "--trials", "1", "--stages", "1", "--out", str(out)]) == 0
+    result = json.loads((out / "result.json").read_text())
+    assert result["best_val_accuracy"] == result["val_accuracy"]
+
+
+def test_a_finished_search_says_so_and_leaves_the_test_set_alone(finished, capsys, monkeypatch):
+    monkeypatch.setattr(searching, "prepare", None)                     # would be called for another look
+    before = {path.name: path.read_bytes() for path in finished.iterdir() if path.name not in ("search.png",)}
+    words = [word for word in SMALL if word != "--quiet"]
+    assert main(["search", *words, "--space", "l2=1e-5..1e-1", "--space", "hidden=12,20-12", "--trials", "8", "--seeds",
+                 "2", "--out", str(finished)]) == 0
+    assert "this search is finished" in capsys.readouterr().out
+    assert {name: (finished / name).read_bytes() for name in before} == before
+
+
+def test_a_search_that_was_killed_with_its_result_just_written_is_finished(tmp_path, monkeypatch, capsys):
+    words = ["search", *SMALL[:-1], "--trials", "3", "--stages", "1", "--out", str(tmp_path / "out")]
+    with monkeypatch.context() as patch:
+        patch.setattr("fastmlp.search.ledger.Ledger.tell_final", lambda *_: None)
+        assert main(words) == 0
+    with monkeypatch.context() as patch:                                # the process that had taken the end is no more
+        patch.setattr("fastmlp.search.ledger.Ledger._is_gone", lambda *_: True)
+        patch.setattr(searching, "prepare", None)                       # would be called for another look
+        before = (tmp_path / "out" / "result.json").read_bytes()
+        assert main(words) == 0
+    assert "this search is finished" in capsys.readouterr().out
+    assert (tmp_path / "out" / "result.json").read_bytes() == before
+
+
+def test_a_result_that_the_storage_does_not_know_is_not_overwritten(finished, tmp_path, capsys):
+    words = ["search", *SMALL, "--space", "l2=1e-5..1e-1", "--space", "hidden=12,20-12", "--seeds", "2"]
+    assert main([*words, "--storage", str(tmp_path / "new.db"), "--out", str(finished)]) == 2
+    assert "already holds a finished search" in capsys.readouterr().err
+
+
+def test_the_test_set_is_measured_once_and_only_with_the_best_setting(tmp_path, monkeypatch):
+    seen = []
+    evaluate = fastmlp.run.evaluate
+
+    def note(network, examples):
+        seen.append(float(network.l2[0]) if hasattr(network, "l2") else None)
+        return evaluate(network, examples)
+    monkeypatch.setattr("fastmlp.run.evaluate", note)
+    given = []
+    make = fastmlp.groups.make_examples
+
+    def make_examples(options, data, *rest):
+        given.append(len(data.y_test))
+        return make(options, data, *rest)
+    monkeypatch.setattr("fastmlp.groups.make_examples", make_examples)
+    assert main(["search", *SMALL, "--trials", "4", "--out", str(tmp_path / "out")]) == 0
+    assert len(seen) == 1
+    assert given == [0, 0]                                              # two stages, whose trainings have no test part
+
+
+@pytest.mark.parametrize(("words", "named"), [
+    (["--space", "l2=1e-5..1e-1", "--space", "hidden=12,20-12", "--seeds", "2", "--batch-size", "50"],
+     ["--batch-size", "100", "50"]),
+    (["--space", "l2=1e-4..1e-1", "--space", "hidden=12,20-12", "--seeds", "2"], ["--space", "1e-05..0.1"]),
+    (["--space", "l2=1e-5..1e-1", "--space", "hidden=12,20-12"], ["--seeds 2, not 1"]),
+    (["--space", "l2=1e-5..1e-1", "--space", "hidden=12,20-12", "--seeds", "2", "--validation", "100"], ["the data"]),
+])
+def test_another_search_in_the_same_folder_is_refused_and_nothing_written(finished, capsys, words, named):
+    before = {path.name: path.read_bytes() for path in finished.iterdir()}
+    assert main(["search", *SMALL, "--trials", "8", *words, "--out", str(finished)]) == 2
+    message = capsys.readouterr().err
+    assert all(word in message for word in ["holds another search", *named]), message
+    assert message.strip().count("\n") == 0
+    assert {path.name: path.read_bytes() for path in finished.iterdir()} == before
+
+
+@pytest.mark.parametrize(("words", "named"), [
+    (["--space", "l2=-1..1"], ["--l2", "at least 0"]),
+    (["--space", "l2"], ["--space", "NAME=LOW..HIGH"]),
+    (["--validation", "0"], ["--validation"]),
+    (["--trials", "0"], ["--trials", "at least 1"]),
+    (["--sampler", "magic"], ["--sampler", "random"]),
+    (["--members", "3"], ["--members"]),
+    (["--storage", "mysql://me:secret@host/x"], ["postgresql://"]),
+])
+def test_what_makes_no_sense_ends_with_one_sentence_and_no_folder(tmp_path, capsys, monkeypatch, words, named):
+    monkeypatch.chdir(tmp_path)
+    try:
+        code = main(["search", *SMALL, *words])
+    except SystemExit as stop:
+        code = stop.code
+    message = capsys.readouterr().err
+    assert code == 2
+    assert all(word in message for word in named), message
+    assert "secret" not in message
+    assert message.strip().count("\n") == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_finished_folder_of_another_kind_is_not_overwritten(tmp_path, capsys):
+    out = tmp_path / "run"
+    assert main(["train", *SMALL, "--out", str(out)]) == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert main(["search", *SMALL, "--out", str(out)]) == 2
+    assert "already holds a finished run" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_options_come_from_a_file_too(tmp_path):
+    config = tmp_path / "options.toml"
+    config.write_text('hidden = [12]\nspace = ["l2=1e-4..1e-2", "init=he,xavier"]\ntrials = 3\nstages = 1\ncycles = 1\n'
+                      'quiet = true\nstep-size = 20\ndevice = "cpu"\n')
+    assert main(["search", "--config", str(config), "--trials", "2", "--out", str(tmp_path / "out")]) == 0
+    assert len(rows_of(tmp_path / "out" / "trials.csv")) == 2
+
+
+def test_trials_that_diverge_are_marked_and_do_not_end_the_search(tmp_path):
+    out = tmp_path / "out"
+    # Far too high a rate: without batch norm and with a penalty of 1e9 all numbers leave float32.
+    assert main(["search", *SMALL, "--no-batch-norm", "--space", "l2=1e-3,1e9", "--trials", "6", "--stages", "1",
+                 "--out", str(out)]) == 0
+    rows = rows_of(out / "trials.csv")
+    lost = [row for row in rows if row["l2"] == "1e9"]
+    assert 0 < len(lost) < 6
+    assert all(row["status"].startswith("diverged at step") and row["val_accuracy"] == "" for row in lost)
+    assert json.loads((out / "result.json").read_text())["diverged"] == len(lost)
+
+
+def test_a_search_in_which_all_diverge_says_so_with_exit_code_3(tmp_path, capsys):
+    out = tmp_path / "out"
+    words = ["search", *SMALL, "--no-batch-norm", "--space", "l2=1e8..1e9", "--trials", "4", "--out", str(out)]
+    assert main(words) == 3
+    message = capsys.readouterr().err
+    assert "none of 2 trials" in message
+    assert "diverged at step" in message
+    assert not (out / "result.json").exists()
+    assert [row["val_accuracy"] for row in rows_of(out / "trials.csv")] == ["", ""]
+
+
+def test_a_setting_that_cannot_be_trained_is_marked(tmp_path):
+    out = tmp_path / "out"                  # 1293 examples: of batches of 1292 one row would be left to batch norm
+    assert main(["search", *SMALL, "--validation", "145", "--space", "batch_size=1292,100", "--trials", "6", "--stages",
+                 "1", "--out", str(out)]) == 0
+    rows = [row for row in rows_of(out / "trials.csv") if row["batch_size"] == "1292"]
+    assert rows
+    assert all(row["status"].startswith("impossible: ") for row in rows)
+
+
+def test_ctrl_c_keeps_finished_trials_and_the_same_command_goes_on(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    words = ["search", *SMALL[:-1], "--trials", "4", "--together", "1", "--stages", "1", "--out", str(out)]
+    tell, told = searching.Search._tell, []
+
+    def tell_and_interrupt(self, *rest, **outcome):
+        tell(self, *rest, **outcome)
+        told.append(rest[0])
+        if len(told) == 2:
+            signal.raise_signal(signal.SIGINT)
+    monkeypatch.setattr(searching.Search, "_tell", tell_and_interrupt)
+    assert threading.current_thread() is threading.main_thread()
+    assert main(words) == 130
+    assert "the same command goes on" in capsys.readouterr().out
+    assert len(rows_of(out / "trials.csv")) == 2
+    assert not (out / "result.json").exists()
+    assert main(words) == 0
+    assert "going on after 2 trials" in capsys.readouterr().out
+    assert len(told) == 4
+    assert len(rows_of(out / "trials.csv")) == 4
+
+
+def test_python_searches_the_same_settings_as_the_command(finished):
+    data = fastmlp.load_dataset("digits")
+    found = fastmlp.search_settings(data, space={"l2": (1e-5, 1e-1), "hidden": [(12,), (20, 12)]}, trials=8, seeds=2,
+                                    hidden=(12,), cycles=1, step_size=30, device="cpu")
+    rows = rows_of(finished / "trials.csv")
+    assert [f"{value}" for value in found.trials["l2"]] == [row["l2"] for row in rows]
+    assert found.val_accuracy == max(float(row["val_accuracy"]) for row in rows)
+    assert found.best["hidden"] in ((12,), (20, 12))
+
+
+@pytest.mark.parametrize(("space", "words"), [
+    ({"l2": 3}, "must be a range"), ({"l2": (1.0, 0.1)}, "lower to a higher"), ({"nonsense": [1, 2]}, "one of"),
+    ({"hidden": [("a",)]}, "no value of hidden")])
+def test_python_names_what_is_wrong_with_a_space(space, words):
+    with pytest.raises(ConfigError, match=words):
+        fastmlp.search_settings(np.zeros((4, 2)), [0, 1, 0, 1], space=space)
+
+
+def test_python_raises_where_all_diverge():
+    with pytest.raises(DivergenceError, match="no trial"):
+        fastmlp.search_settings(fastmlp.load_dataset("digits"), space={"l2": [1e8, 1e9]}, trials=2, stages=1,
+                                hidden=(12,), batch_norm=False, cycles=1, step_size=20, device="cpu")
