@@ -1,8 +1,10 @@
 """`fastmlp search` and `search_settings`: the folder, going on, what is refused, and the test set, touched once."""
 
+import contextlib
 import csv
 import json
 import signal
+import sqlite3
 import threading
 
 import numpy as np
@@ -175,6 +177,14 @@ def test_options_come_from_a_file_too(tmp_path):
     assert len(rows_of(tmp_path / "out" / "trials.csv")) == 2
 
 
+def test_a_file_that_asks_for_a_population_is_refused(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "options.toml").write_text("members = 3\n")
+    assert main(["search", *SMALL, "--config", "options.toml"]) == 2
+    assert "--members has no meaning for a search" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["options.toml"]
+
+
 def test_trials_that_diverge_are_marked_and_do_not_end_the_search(tmp_path):
     out = tmp_path / "out"
     # Far too high a rate: without batch norm and with a penalty of 1e9 all numbers leave float32.
@@ -209,7 +219,8 @@ def test_a_setting_that_cannot_be_trained_is_marked(tmp_path):
 
 def test_ctrl_c_keeps_finished_trials_and_the_same_command_goes_on(tmp_path, monkeypatch, capsys):
     out = tmp_path / "out"
-    words = ["search", *SMALL[:-1], "--trials", "4", "--together", "1", "--stages", "1", "--out", str(out)]
+    words = ["search", *SMALL[:-1], "--space", "batch_size=50..100", "--trials", "4", "--together", "3", "--stages",
+             "1", "--out", str(out)]                    # sizes of batches are trained one by one
     tell, told = searching.Search._tell, []
 
     def tell_and_interrupt(self, *rest, **outcome):
@@ -223,6 +234,9 @@ def test_ctrl_c_keeps_finished_trials_and_the_same_command_goes_on(tmp_path, mon
     assert "the same command goes on" in capsys.readouterr().out
     assert len(rows_of(out / "trials.csv")) == 2
     assert not (out / "result.json").exists()
+    with contextlib.closing(sqlite3.connect(out / "search.db")) as database:
+        states = sorted(state for state, in database.execute("SELECT state FROM trials"))
+    assert states == ["COMPLETE", "COMPLETE", "FAIL"]                   # the third was given back
     assert main(words) == 0
     assert "going on after 2 trials" in capsys.readouterr().out
     assert len(told) == 4
