@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,14 +61,7 @@ class TrialStore:
     def __init__(self, folder: Path, data: str) -> None:
         self.folder, self.data = folder, data
 
-    def load(self, trial: Trial) -> Result | None:
-        """What is known of a trial; None where it must be trained, also for a course that was not written down.
-
-        Raises
-        ------
-        DataError
-            Its file is damaged, or of other data.
-        """
+    def _read(self, trial: Trial) -> Result | None:
         path = self._path(trial)
         if not path.exists():
             return None
@@ -86,7 +79,25 @@ class TrialStore:
                             f"delete it, and it is trained again") from error
         if data != self.data:
             raise DataError(f"{self.folder} holds trials on other data than these: name another folder with --out")
-        return result if result.evaluate_every <= trial.options.evaluate_every else None
+        return result
+
+    def load(self, trial: Trial) -> Result | None:
+        """What is known of a trial; None where it must be trained, also for a course that was not written down.
+
+        Raises
+        ------
+        DataError
+            Its file is damaged, or of other data.
+        """
+        result = self._read(trial)
+        return result if result is not None and result.evaluate_every <= trial.options.evaluate_every else None
+
+    def as_often(self, trial: Trial) -> Trial:
+        """The trial, measured at least as often as the one that is kept, so that training it again loses nothing."""
+        kept = self._read(trial)
+        every = trial.options.evaluate_every if kept is None else min(trial.options.evaluate_every,
+                                                                      kept.evaluate_every)
+        return replace(trial, options=replace(trial.options, evaluate_every=every))
 
     def save(self, trial: Trial, result: Result) -> None:
         """Keep a result, whole or not at all."""

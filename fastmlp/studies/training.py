@@ -93,7 +93,8 @@ class Laboratory:
     def train(self, plan: Plan, say: Callable[[str], None], watcher: Progress,
               should_stop: Callable[[], bool]) -> bool:
         """Train what the store does not hold, and keep each group as it is finished; whether all is there."""
-        missing = [trial for key, trial in plan.trials.items() if not self._is_kept(trial, plan.arrays[key])]
+        missing = [self.store.as_often(trial) for key, trial in plan.trials.items()
+                   if not self._is_kept(trial, plan.arrays[key])]
         say(f"trials {len(plan.trials)} in all, {len(plan.trials) - len(missing)} of them kept from before")
         groups = _groups(missing)
         for number, group in enumerate(groups, start=1):

@@ -75,3 +75,12 @@ def test_a_fingerprint_is_that_of_the_data_whatever_the_seed():
     assert fingerprint(one) == fingerprint(other)
     changed = load_dataset("digits", test=0.3)
     assert fingerprint(changed) != fingerprint(one)
+
+
+def test_what_is_trained_again_is_measured_as_often_as_before(tmp_path):
+    store = TrialStore(tmp_path, "data")
+    rarely, often = (Trial(TrainOptions(hidden=(5,), evaluate_every=every)) for every in (9, 1))
+    assert store.as_often(rarely) == rarely
+    store.save(TRIAL, RESULT)
+    assert store.as_often(rarely).options.evaluate_every == 2
+    assert store.as_often(often).options.evaluate_every == 1

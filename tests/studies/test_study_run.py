@@ -43,6 +43,14 @@ def test_a_study_leaves_a_page_and_its_trials_which_are_trained_once(tmp_path, t
     assert len(trained) == 21
 
 
+def test_studies_that_keep_different_things_of_a_trial_lose_none_of_them(tmp_path, trained):
+    for names in (["001-depth"], ["improvements"]):
+        run_studies(names, options(tmp_path))
+    before = len(trained)
+    run_studies(["001-depth", "improvements"], options(tmp_path))
+    assert len(trained) == before
+
+
 def test_trained_together_or_alone_a_trial_is_the_same(tmp_path):
     _, together = run_studies(["000-init-sensitivity"], options(tmp_path / "together"))
     folder = tmp_path / "alone"
