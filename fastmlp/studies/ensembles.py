@@ -14,8 +14,8 @@ from fastmlp.studies.findings import FAILS, HOLDS, UNDECIDED, Claim, Table
 
 Logits = npt.NDArray[Any]       # (cycles' ends, n, C) of one trial on the test part; the trained network is the last
 
-COLUMNS = ("setting", "single network", "ends of its cycles", "last ends of all seeds", "all ends of all seeds",
-           "all, by vote")
+SINGLE, ENSEMBLE = "single network", "all seeds"
+COLUMNS = ("setting", SINGLE, "its cycles' ends", ENSEMBLE, "all seeds, by vote", "all seeds' cycles' ends")
 
 
 def ensemble_accuracies(trials: Sequence[Logits], labels: npt.NDArray[np.int64]) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def ensemble_accuracies(trials: Sequence[Logits], labels: npt.NDArray[np.int64])
     Examples
     --------
     >>> right, wrong = np.array([[[3.0, 0.0]]]), np.array([[[0.0, 1.0]]])
-    >>> ensemble_accuracies([right, wrong], np.array([0]))["last ends of all seeds"]
+    >>> ensemble_accuracies([right, wrong], np.array([0]))["all seeds"]
     1.0
     """
     def accuracy(logits: Logits, vote: bool = False) -> float:
@@ -43,10 +43,10 @@ def ensemble_accuracies(trials: Sequence[Logits], labels: npt.NDArray[np.int64])
         decided = majority(count_votes(logits), scores) if vote else scores.argmax(axis=-1)
         return float(np.mean(decided == labels))
 
-    everyone = np.concatenate(trials)
+    last = np.stack([logits[-1] for logits in trials])
     return dict(zip(COLUMNS[1:], (
         [accuracy(logits[-1:]) for logits in trials], [accuracy(logits) for logits in trials],
-        accuracy(np.stack([logits[-1] for logits in trials])), accuracy(everyone), accuracy(everyone, vote=True),
+        accuracy(last), accuracy(last, vote=True), accuracy(np.concatenate(trials)),
     ), strict=True))
 
 
@@ -65,9 +65,9 @@ def ensemble_table(names: Sequence[str], accuracies: Sequence[dict[str, Any]]) -
 
 def aim_claims(aims: dict[str, float], best: str, accuracies: dict[str, Any], comparable: bool) -> tuple[Claim, ...]:
     """Whether the setting that is best by validation reaches what was aimed at."""
-    single, ensemble = float(np.mean(accuracies[COLUMNS[1]])), float(accuracies[COLUMNS[4]])
+    single, ensemble = float(np.mean(accuracies[SINGLE])), float(accuracies[ENSEMBLE])
     return tuple(Claim(f"{what} reaches a test accuracy of {aims[key]}.",
                        (HOLDS if value >= aims[key] else FAILS) if comparable else UNDECIDED,
                        f"{value:.4f} with {best}, the best setting by mean validation accuracy.")
                  for what, key, value in (("A single network (the mean over seeds)", "single", single),
-                                          ("An ensemble", "ensemble", ensemble)))
+                                          ("The ensemble of all seeds", "ensemble", ensemble)))

@@ -20,7 +20,7 @@ from fastmlp.studies import gradients
 from fastmlp.studies.analysis import find, group_runs, label_rows, values_of
 from fastmlp.studies.catalogue import Study, find_studies
 from fastmlp.studies.claims import Runs
-from fastmlp.studies.ensembles import aim_claims, ensemble_accuracies, ensemble_table
+from fastmlp.studies.ensembles import ENSEMBLE, aim_claims, ensemble_accuracies, ensemble_table
 from fastmlp.studies.figures import images_figure
 from fastmlp.studies.findings import Figure, Finding, Report
 from fastmlp.studies.interval_figures import steps_figure
@@ -141,7 +141,7 @@ def _with_ensembles(finding: Finding, study: Study, runs: Runs, options: StudyOp
     best = max(reached, key=lambda k: float(np.mean(values_of(runs[k][1], "val_accuracy"))))
     figure = steps_figure(f"{study.name}-steps", "Test accuracy of each setting: light points are seeds, with their "
                           "mean and standard deviation; diamonds are the ensemble of all seeds' networks.",
-                          [(labels[k], values_of(runs[k][1], "test_accuracy"), reached[k]["all ends of all seeds"])
+                          [(labels[k], values_of(runs[k][1], "test_accuracy"), reached[k][ENSEMBLE])
                            for k in reached])
     return replace(finding, claims=finding.claims + aim_claims(study.aims, labels[best], reached[best], comparable),
                    tables=(*finding.tables, ensemble_table([labels[k] for k in reached], list(reached.values()))),
