@@ -78,13 +78,12 @@ def _reading(report: Report) -> Iterator[str]:
     yield '<section id="reading" aria-labelledby="reading-heading">'
     yield '<h2 id="reading-heading">In short</h2>'
     yield from (f'<p class="lead">{escape(sentence)}</p>' for sentence in reading.sentences())
-    if reading.within or reading.outside or reading.unknown:
+    if reading.within or reading.outside:
         yield f'<p class="small">{escape(SPREAD_IN_WORDS)}</p>'
-    for heading, compared in (("Not within our spread", reading.outside), ("It cannot be said", reading.unknown)):
-        if compared:
-            yield from _listed(heading, (
-                f"{_link(study)} {escape(comparison.what)}: reported {comparison.reported:g}, ours "
-                f"{escape(ours(comparison))}. {escape(comparison.remark)}" for study, comparison in compared))
+    for heading, compared in reading.figures_to_explain():
+        yield from _listed(heading, (
+            f"{_link(study)} {escape(comparison.what)}: reported {comparison.reported:g}, ours "
+            f"{escape(ours(comparison))}. {escape(comparison.remark)}" for study, comparison in compared))
     for heading, verdict in (("Claims that do not hold", FAILS), ("Claims not decided", UNDECIDED),
                              ("Claims that hold", HOLDS)):
         if claims := reading.claims[verdict]:

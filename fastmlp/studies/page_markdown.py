@@ -42,14 +42,13 @@ def markdown_page(report: Report) -> str:
 def _reading(report: Report) -> Iterator[str]:
     reading = read(report)
     yield _text(" ".join(reading.sentences()))
-    if reading.within or reading.outside or reading.unknown:
+    if reading.within or reading.outside:
         yield _text(SPREAD_IN_WORDS)
-    for heading, compared in (("Not within our spread", reading.outside), ("It cannot be said", reading.unknown)):
-        if compared:
-            yield f"### {heading}"
-            yield _listed(f"{_text(study)}, {_text(comparison.what)}: reported {comparison.reported:g}, ours "
-                          f"{_text(ours(comparison))}. {_text(comparison.remark)}".rstrip()
-                          for study, comparison in compared)
+    for heading, compared in reading.figures_to_explain():
+        yield f"### {heading}"
+        yield _listed(f"{_text(study)}, {_text(comparison.what)}: reported {comparison.reported:g}, ours "
+                      f"{_text(ours(comparison))}. {_text(comparison.remark)}".rstrip()
+                      for study, comparison in compared)
     for heading, verdict in (("Claims that do not hold", FAILS), ("Claims not decided", UNDECIDED),
                              ("Claims that hold", HOLDS)):
         if claims := reading.claims[verdict]:

@@ -34,6 +34,12 @@ class Reading:
     unknown: tuple[tuple[str, Comparison], ...]
     claims: dict[str, tuple[tuple[str, Claim], ...]]
 
+    def figures_to_explain(self) -> list[tuple[str, tuple[tuple[str, Comparison], ...]]]:
+        """Headings, and the figures to be listed under each; those that cannot be compared only if others can."""
+        some = bool(self.within or self.outside)
+        return [(heading, pairs) for heading, pairs in (("Not within our spread", self.outside),
+                                                        ("It cannot be said", self.unknown if some else ())) if pairs]
+
     def sentences(self) -> list[str]:
         """The counts in words, one sentence for the figures and one for the claims.
 
@@ -49,6 +55,9 @@ class Reading:
         if compared and compared == len(self.within):
             sentences.append("The 1 reported figure that was compared lies within our spread." if compared == 1 else
                              f"All {compared} reported figures that were compared lie within our spread.")
+        elif compared and compared == len(self.unknown):
+            sentences.append(f"Ours cannot be compared with the {compared} reported figure{'s'[:compared != 1]}: they "
+                             f"are of other data, of short trainings, or of one seed.")
         elif compared:
             parts = [f"{len(self.within)} {'lies' if len(self.within) == 1 else 'lie'} within our spread"]
             parts += [f"{len(self.outside)} {'does' if len(self.outside) == 1 else 'do'} not"] * bool(self.outside)

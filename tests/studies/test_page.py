@@ -14,6 +14,7 @@ from sample_report import HOSTILE, sample
 from fastmlp.errors import DataError, OutputError
 from fastmlp.studies.findings import FAILS, HOLDS, UNDECIDED, Claim, Comparison, Figure, Finding, Report, Table
 from fastmlp.studies.page import write_report
+from fastmlp.studies.page_html import html_page
 from fastmlp.studies.page_markdown import markdown_page
 from fastmlp.studies.reading import ours, read, spread
 
@@ -155,10 +156,22 @@ def test_the_reading_counts_figures_and_claims_and_the_badges_agree(report, html
     ([False], "Of 1 reported figure 0 lie within our spread and 1 does not."),
     ([True, False, False], "Of 3 reported figures 1 lies within our spread and 2 do not."),
     ([None, True], "Of 2 reported figures 1 lies within our spread and of 1 it cannot be said."),
+    ([None], "Ours cannot be compared with the 1 reported figure: they are of other data, of short trainings, or of "
+             "one seed."),
+    ([None, None], "Ours cannot be compared with the 2 reported figures: they are of other data, of short trainings, "
+                   "or of one seed."),
 ])
 def test_the_reading_is_english_whatever_the_counts(answers, sentence):
     assert read(small(comparisons=tuple(Comparison("a", 1, 1, 1, 5, answer) for answer in answers))).sentences() == [
         sentence]
+
+
+def test_figures_that_cannot_be_compared_are_listed_only_beside_those_that_can():
+    whole, part = (small(comparisons=tuple(Comparison("width", 1, 1, 1, 5, answer) for answer in answers))
+                   for answers in ((None, None), (None, True)))
+    for page in (html_page, markdown_page):
+        assert "It cannot be said" not in page(whole)
+        assert "It cannot be said" in page(part)
 
 
 def test_nothing_compared_and_nothing_claimed_is_said():
