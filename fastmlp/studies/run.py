@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -61,8 +62,8 @@ def run_studies(names: Sequence[str], options: StudyOptions,
     studies, base = find_studies(names, data=options.data, quick=options.quick), options.base
     backend = make_backend(base)
     stem = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in Path(options.data).name)
-    folder = make_folder(options.out or Path("studies") / (stem + "-quick" * options.quick))
-    laboratory = Laboratory(base, backend, lambda data: TrialStore(folder / "trials", data))
+    folder = options.out or Path("studies") / (stem + "-quick" * options.quick)
+    laboratory = Laboratory(base, backend, lambda data: TrialStore(make_folder(folder / "trials"), data))
     if laboratory.data_for(base).image_shape is None:
         studies = [study.for_tables() for study in studies]
     say(f"device {backend.description}" + (f" (auto: {backend.reason})" if backend.reason else ""))
@@ -79,8 +80,9 @@ def run_studies(names: Sequence[str], options: StudyOptions,
     say("figures and page")
     findings = tuple(_find(study, options, laboratory, comparable) for study in studies)
     spent = sum(result.seconds for trial in plan.trials.values() if (result := laboratory.store.load(trial)))
-    command = " ".join(["fastmlp study", *names, f"--data {options.data}", f"--seeds {options.seeds}",
-                        *(["--quick"] if options.quick else [])])
+    command = shlex.join(["fastmlp", "study", *names, "--data", options.data,
+                          *(["--target", options.target] if options.target is not None else []),
+                          "--seeds", str(options.seeds), *(["--quick"] if options.quick else [])])
     report = Report("Five reports on multi-layer perceptrons, done again" + (": a quick look" * options.quick), (
         ("data", options.data + ("" if options.data == REPORTED_ON else "; the reports used CIFAR-10, so their figures "
                                  "cannot be compared with these")),

@@ -1,13 +1,16 @@
+import contextlib
+import shlex
 import signal
 import subprocess
 import sys
 import time
+from html import escape
 
 import pytest
 
 from fastmlp.cli import main
 from fastmlp.config import StudyOptions
-from fastmlp.errors import ConfigError, DataError
+from fastmlp.errors import ConfigError, DataError, OutputError
 from fastmlp.studies import training
 from fastmlp.studies.run import run_studies
 
@@ -86,31 +89,55 @@ def test_other_data_than_the_reports_are_compared_with_nothing(tmp_path):
 
 
 def test_a_folder_with_trials_on_other_data_is_refused(tmp_path):
-    run_studies(["004-final"], options(tmp_path))
-    rows = ["a,b,kind", *(f"{k % 7},{k % 5},{k % 3}" for k in range(300))]
-    (tmp_path / "own.csv").write_text("\n".join(rows))
-    for path in (tmp_path / "trials").glob("*.json"):
-        path.write_text(path.read_text().replace('"data": "', '"data": "x'))
+    file, out = tmp_path / "own.csv", tmp_path / "out"
+    for period in (5, 7):
+        file.write_text("\n".join(["a,b,kind", *(f"{k % 7},{k % period},{k % 3}" for k in range(300))]))
+        given = StudyOptions(data=str(file), target="kind", quick=True, seeds=1, device="cpu", out=out, quiet=True)
+        if period == 5:
+            run_studies(["004-final"], given)
     with pytest.raises(DataError, match="holds trials on other data"):
-        run_studies(["004-final"], options(tmp_path))
+        run_studies(["004-final"], given)
 
 
-def test_an_interruption_keeps_what_is_finished_and_says_how_to_go_on(tmp_path, monkeypatch):
-    lines, asked = [], []
+def test_a_folder_is_made_once_the_data_are_there_and_before_anything_is_trained(tmp_path, trained):
+    given = StudyOptions(data=str(tmp_path / "no.npz"), quick=True, device="cpu", out=tmp_path / "out", quiet=True)
+    with pytest.raises(DataError, match=r"no\.npz"):
+        run_studies(["004-final"], given)
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "trials").touch()
+    with pytest.raises(OutputError, match="trials: it is not a folder; name another"):
+        run_studies(["004-final"], options(tmp_path / "out"))
+    assert not trained
 
-    class Interrupted:
-        def __enter__(self):
-            return lambda: len(asked) > 3 or asked.append(1) is not None
 
-        def __exit__(self, *_):
-            return False
+def test_the_page_tells_a_command_that_can_be_copied(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my own.csv").write_text("\n".join(["a,kind", *(f"{k % 7},{k % 3}" for k in range(300))]))
+    given = ["study", "003-gradient-tables", "--data", "my own.csv", "--target", "kind", "--seeds", "2", "--quick"]
+    assert main([*given, "--quiet", "--out", "out"]) == 0
+    assert f"<dd>{escape(shlex.join(['fastmlp', *given]))}</dd>" in (tmp_path / "out" / "report.html").read_text()
 
-    monkeypatch.setattr("fastmlp.studies.run.stop_on_interrupt", lambda quiet: Interrupted())
+
+def test_an_interruption_keeps_what_is_finished_and_the_same_command_goes_on(tmp_path, monkeypatch, trained):
+    lines, trials = [], tmp_path / "trials"
+
+    @contextlib.contextmanager
+    def interrupted_after_a_group(quiet):
+        yield lambda: any(trials.glob("*.json"))
+
     given = StudyOptions(data="digits", quick=True, seeds=2, device="cpu", out=tmp_path)
-    folder, report = run_studies(["003-init-sensitivity"], given, lines.append)
+    with monkeypatch.context() as patch:
+        patch.setattr("fastmlp.studies.run.stop_on_interrupt", interrupted_after_a_group)
+        folder, report = run_studies(["003-init-sensitivity"], given, lines.append)
     assert report is None
     assert lines[-1] == f"interrupted: the finished trials are kept in {folder}; the same command goes on"
     assert not (folder / "report.html").exists()
+    kept = len(list(trials.glob("*.json")))
+    assert 0 < kept == len(trained) < 12
+    _, report = run_studies(["003-init-sensitivity"], given, lines.append)
+    assert report is not None
+    assert len(trained) == 12
 
 
 def test_a_killed_study_loses_no_finished_trial_and_repeats_none(tmp_path):
