@@ -14,7 +14,7 @@ DEVIATIONS = 3.0
 ALLOWANCE = 0.01
 SPREAD_IN_WORDS = (f"A reported figure lies within our spread if it is at most {DEVIATIONS:g} standard deviations over "
                    f"seeds and {ALLOWANCE:g} more away from our mean.")
-WITHIN_IN_WORDS = {True: "within", False: "not within", None: "cannot be said"}
+WITHIN_IN_WORDS = {True: "within", False: "not within", None: "unknown"}
 
 
 @dataclass(frozen=True)

@@ -146,7 +146,7 @@ def test_the_reading_counts_figures_and_claims_and_the_badges_agree(report, html
     assert {verdict: len(claims) for verdict, claims in reading.claims.items()} == {HOLDS: 3, FAILS: 1, UNDECIDED: 2}
     assert reading.sentences() == ["Of 19 reported figures 16 lie within our spread, 1 does not and of 2 it cannot be "
                                    "said.", "Of 6 claims 3 hold, 1 does not hold and 2 are not decided."]
-    assert Outline(html).badges == {"within": 16, "not within": 1, "cannot be said": 2, HOLDS: 3, FAILS: 1,
+    assert Outline(html).badges == {"within": 16, "not within": 1, "unknown": 2, HOLDS: 3, FAILS: 1,
                                     UNDECIDED: 2}
 
 
@@ -296,6 +296,13 @@ def test_a_browser_draws_the_page_without_complaint_and_nothing_is_wider_than_th
     assert browser.value('getComputedStyle(document.querySelector("figure img")).backgroundColor') == (
         "rgb(255, 255, 255)")
     assert browser.messages == []
+
+
+@pytest.mark.parametrize("answer", [True, False, None])
+def test_a_comparison_fits_on_a_phone_whatever_its_verdict(browser, tmp_path, answer):
+    write_report(small(comparisons=(Comparison("width 50", 0.123456, 0.11934, 0.00212, 5, answer),)), tmp_path)
+    browser.open(tmp_path / "report.html", 360, 800)
+    assert browser.value("innerWidth") == browser.value("document.documentElement.scrollWidth") == 360
 
 
 def test_a_browser_prints_the_page_on_a4(browser, folder):
