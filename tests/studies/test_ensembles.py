@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 
+from fastmlp.config import StudyOptions
 from fastmlp.studies.ensembles import COLUMNS, aim_claims, ensemble_accuracies, ensemble_table
 from fastmlp.studies.findings import FAILS, HOLDS, UNDECIDED
+from fastmlp.studies.run import run_studies
 
 LABELS = np.array([0, 0, 1])
 
@@ -37,3 +39,16 @@ def test_aims_are_compared_with_the_best_setting(single, ensemble, verdicts):
     aims = {"single": 0.58, "ensemble": 0.6}
     assert [claim.verdict for claim in aim_claims(aims, "wide", found, comparable=True)] == verdicts
     assert {claim.verdict for claim in aim_claims(aims, "wide", found, comparable=False)} == {UNDECIDED}
+
+
+def test_improvements_are_shown_with_their_ensembles_and_a_trained_network_is_the_last_end_of_its_cycles(tmp_path):
+    given = StudyOptions(data="digits", quick=True, seeds=2, device="cpu", out=tmp_path, quiet=True)
+    _, report = run_studies(["improvements"], given)
+    finding, = report.findings
+    scores, ensembles = finding.tables
+    means = [float(row[1].split(" ")[0]) for row in scores.rows]
+    assert [float(row[1].split(" ")[0]) for row in ensembles.rows] == pytest.approx(means, abs=1e-3)
+    for label, single, ends, *_ in ensembles.rows:
+        assert (single != ends) == ("4 cycles" in label)
+    assert finding.figures[0].name == "improvements-steps"
+    assert [claim.verdict for claim in finding.claims] == [UNDECIDED, UNDECIDED]
