@@ -18,7 +18,7 @@ from fastmlp.data import Dataset
 from fastmlp.errors import ConfigError
 from fastmlp.evaluation import evaluate, predict_logits
 from fastmlp.examples import Examples
-from fastmlp.groups import INTERRUPTED, Outcome, check_parts, fit_standardizer
+from fastmlp.groups import INTERRUPTED, Outcome, fit_standardizer
 from fastmlp.population import ROW, Population
 from fastmlp.progress import Progress
 from fastmlp.run import load
@@ -86,8 +86,13 @@ class Laboratory:
         if division != self._division:
             self._division, self._data = division, load(options)
             if not len(self._data.y_val) or not len(self._data.y_test):
-                raise ConfigError(f"studies of {self._data.name} need a validation and a test part: leave "
-                                  f"--validation and --test out")
+                raise ConfigError(f"studies of {self._data.name} need a validation and a test part: take "
+                                  f"more data")
+            n, size = len(self._data.y_train), options.batch_size
+            if n < size or n % size == 1:               # of one example batch norm has no variance
+                raise ConfigError(f"studies train with batches of {size}, and of {n} training examples of "
+                                  f"{self._data.name} {'none can be filled' if n < size else 'one is left over'}: "
+                                  f"{'take more data' if n < size else 'add or leave out a few examples'}")
         return self._data
 
     def train(self, plan: Plan, say: Callable[[str], None], watcher: Progress,
@@ -117,7 +122,6 @@ class Laboratory:
                      should_stop: Callable[[], bool]) -> None:
         first = group[0].options
         data, began = self.data_for(first), time.perf_counter()
-        check_parts(first, len(data.y_train), None)
         standardizer = fit_standardizer(first, data, folds=False)
         outcomes = train_trials([trial.resolved(len(data.y_train)) for trial in group], data, self.backend,
                                 standardizer=standardizer, seed=first.seed, watcher=watcher, should_stop=should_stop)

@@ -187,3 +187,17 @@ def test_data_without_a_validation_part_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "load", without)
     with pytest.raises(ConfigError, match="need a validation and a test part"):
         run_studies(["004-final"], options(tmp_path))
+
+
+@pytest.mark.parametrize(("rows", "sentence"), [
+    (60, r"batches of 100, and of 43 training examples of own\.csv none can be filled: take more data$"),
+    (417, r"and of 301 training examples of own\.csv one is left over: add or leave out a few examples$"),
+])
+def test_data_that_do_not_fill_batches_are_refused_before_anything_is_written(tmp_path, rows, sentence):
+    file = tmp_path / "own.csv"
+    file.write_text("\n".join(["a,b,kind", *(f"{k % 7},{k % 5},{k % 2}" for k in range(rows))]))
+    given = StudyOptions(data=str(file), target="kind", quick=True, seeds=1, device="cpu", out=tmp_path / "out",
+                         quiet=True)
+    with pytest.raises(ConfigError, match=sentence):
+        run_studies(["000-depth"], given)
+    assert not (tmp_path / "out").exists()
