@@ -77,7 +77,7 @@ def curves_figure(name: str, caption: str, runs: Sequence[tuple[str, Sequence[Ma
     handles = [handle(label, color=colour) for (label, _), colour in zip(runs, COLOURS, strict=False)]
     if set(measures) - {"lr"}:
         handles += [handle("validation", color="#595959"), handle("training", color="#595959", linestyle="--")]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(4, len(handles)), frameon=False)
+    _legend_below(figure, handles)
     return Figure(name, caption, svg=svg_of(figure))
 
 
@@ -221,6 +221,15 @@ def _check_colours(name: str, labels: int) -> None:
     if labels > len(COLOURS):
         raise DataError(f"figure {name}: {labels} labels are more than the {len(COLOURS)} colours that can be told "
                         f"apart; draw fewer in a figure")
+
+
+def _legend_below(figure: Any, handles: Sequence[Any]) -> None:
+    """A legend of as many columns, at most four, as the picture is wide enough for."""
+    for columns in range(min(4, len(handles)), 0, -1):
+        legend = figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            break
+        legend.remove()
 
 
 def _joined(histories: Sequence[Mapping[str, Sequence[float]]], columns: Sequence[str]) -> dict[str, Any]:

@@ -146,3 +146,15 @@ def test_images_are_scaled_each_by_itself(drawn):
 def test_what_cannot_be_drawn_is_refused_in_one_sentence_that_names_the_figure(draw):
     with pytest.raises(DataError, match=r"^figure empty: [^\n]+[^.\n]$"):
         draw()
+
+
+@pytest.mark.parametrize("labels", [["50-50", "9-5"], [f"50-30-20-20-10-10-10-10, {norm}, sigma {std}" for norm in
+                                                     ("batch norm", "no batch norm") for std in (0.1, 0.001)]])
+def test_a_legend_is_no_wider_than_its_picture(monkeypatch, labels):
+    drawn = []
+    monkeypatch.setattr(figures, "svg_of", lambda figure: drawn.append(figure) or "<svg/>")
+    figures.curves_figure("curves", "c", [(label, [HISTORY]) for label in labels])
+    figure, = drawn
+    legend, = figure.legends
+    assert legend.get_window_extent().width <= figure.bbox.width
+    assert len(legend.get_texts()) == len(labels) + 2
