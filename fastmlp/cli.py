@@ -14,15 +14,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from fastmlp import __version__
-from fastmlp.config import (
-    POPULATION,
+from fastmlp.command_options import (
     RANGE_TEST_READS,
     GradcheckOptions,
     LrRangeOptions,
     PredictOptions,
     StudyOptions,
-    TrainOptions,
 )
+from fastmlp.config import POPULATION, TrainOptions
 from fastmlp.cpu import blas_threads
 from fastmlp.errors import ConfigError, FastMLPError
 from fastmlp.options import add_options, build, read_toml, rules

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from fastmlp.errors import DataError
 from fastmlp.files import write_atomically
 
-_BLUE, _VERMILLION, _GREY = "#0072B2", "#D55E00", "#595959"
+BLUE, VERMILLION, GREY = "#0072B2", "#D55E00", "#595959"
 _DOTS_PER_INCH = 100
 _MOST_IMAGES = 100
 _GRADIENT_BAR = 1e-6  # above it a relative error in float64 means a wrong gradient
@@ -67,7 +67,7 @@ def plot_curves(
     marker = "o" if step.size <= 30 else ""  # a line of many points is clearer without; one point is nothing without
     panels = figure.subplots(2, 2).ravel()
     for axes, quantity in zip(panels, ("loss", "cost", "accuracy"), strict=False):
-        for part, word, colour, dash in (("train", "training", _BLUE, "-"), ("val", "validation", _VERMILLION, "--")):
+        for part, word, colour, dash in (("train", "training", BLUE, "-"), ("val", "validation", VERMILLION, "--")):
             values = np.asarray(history.get(f"{part}_{quantity}", []), dtype=np.float64)
             measured = np.isfinite(values)
             if measured.any():
@@ -88,9 +88,9 @@ def plot_curves(
         if step.size == 1:
             axes.set_xlim(step[0] - 1, step[0] + 1)
     if lr_curve is None:
-        panels[3].plot(step, np.asarray(history["lr"], dtype=np.float64), marker=marker, markersize=4, color=_BLUE)
+        panels[3].plot(step, np.asarray(history["lr"], dtype=np.float64), marker=marker, markersize=4, color=BLUE)
     else:
-        panels[3].plot(*lr_curve, color=_BLUE)
+        panels[3].plot(*lr_curve, color=BLUE)
     panels[3].ticklabel_format(axis="y", style="scientific", scilimits=(-2, 3))
     if title:
         figure.suptitle(plain_text(title), parse_math=False)
@@ -232,16 +232,16 @@ def draw_gradient_errors(figure: Any, errors: Mapping[str, npt.ArrayLike]) -> An
         labels.append(label if finite.size == error.size else f"{label} ({error.size - finite.size} not finite)")
         boxes.append(np.maximum(finite, _LOWEST_ERROR))
         good = finite.size == error.size and bool((finite <= _GRADIENT_BAR).all())
-        colours.append(_BLUE if good else _VERMILLION)
+        colours.append(BLUE if good else VERMILLION)
     drawn = axes.boxplot(boxes, whis=(0, 100), showfliers=False, widths=0.5, patch_artist=True,
                          medianprops={"color": "black"})
     for box, colour in zip(drawn["boxes"], colours, strict=True):
         box.set(facecolor=colour, alpha=0.6)
     axes.set_xticks(range(1, len(labels) + 1), labels, **({"rotation": 60, "ha": "right"} if len(labels) > 6 else {}))
-    bar = axes.axhline(_GRADIENT_BAR, color=_GREY, linestyle="--", label="the bar, 1e-6")
+    bar = axes.axhline(_GRADIENT_BAR, color=GREY, linestyle="--", label="the bar, 1e-6")
     figure.legend(
-        handles=[bar, Patch(color=_BLUE, alpha=0.6, label="all errors below the bar"),
-                 Patch(color=_VERMILLION, alpha=0.6, label="errors above the bar or not finite")],
+        handles=[bar, Patch(color=BLUE, alpha=0.6, label="all errors below the bar"),
+                 Patch(color=VERMILLION, alpha=0.6, label="errors above the bar or not finite")],
         loc="outside lower center", ncols=3, frameon=False,
     )
     axes.set_yscale("log")
@@ -249,63 +249,6 @@ def draw_gradient_errors(figure: Any, errors: Mapping[str, npt.ArrayLike]) -> An
     axes.set_ylabel(f"relative error (zeros drawn at {_LOWEST_ERROR:.0e})")
     axes.grid(axis="y", alpha=0.3)
     return axes
-
-
-def plot_lr_range(columns: Mapping[str, Sequence[float | None]], path: str | Path, *, title: str,
-                  bounds: tuple[float, float], log_axis: bool = True) -> None:
-    """Draw loss and validation accuracy of a range test against the learning rate, and the bounds that it suggests.
-
-    Parameters
-    ----------
-    columns : mapping of str to sequence
-        Of one length: `lr`, `loss`, `smoothed_loss` and `val_accuracy`, which is None or NaN where it was not measured.
-    path : str or Path
-        The picture, 1200 x 900 pixels; its ending gives the format.
-    title : str
-        The line above the panels.
-    bounds : (lr_min, lr_max)
-        NaN where there are none.
-    log_axis : bool, default True
-        Whether rates have a logarithmic axis.
-
-    Raises
-    ------
-    OutputError
-        The picture cannot be written.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> target = Path(tempfile.mkdtemp()) / "lr-range.png"
-    >>> plot_lr_range({"lr": [0.01, 0.1], "loss": [2.3, 1.8], "smoothed_loss": [2.1, 2.0], "val_accuracy": [None, 0.3]},
-    ...               target, title="digits", bounds=(0.02, 0.1))
-    >>> target.exists()
-    True
-    """
-    figure = make_figure()
-    upper, lower = figure.subplots(2, 1, sharex=True)
-    values = {name: np.asarray(column, np.float64) for name, column in columns.items()}
-    values = {name: np.where(np.isfinite(column), column, np.nan) for name, column in values.items()}
-    lr, smoothed, accuracy = values["lr"], values["smoothed_loss"], values["val_accuracy"]
-    measured = np.isfinite(accuracy)
-    upper.plot(lr[measured], accuracy[measured], "o-", markersize=4, color=_VERMILLION, label="mean over members")
-    lower.plot(lr, values["loss"], color=_BLUE, alpha=0.25, label="each step, median over members")
-    lower.plot(lr, smoothed, color=_BLUE, label="smoothed over steps")
-    if np.isfinite(smoothed).any():         # what diverges would hide all else
-        low, start = np.nanmin(smoothed), smoothed[0]
-        lower.set_ylim(low - 0.2 * (start - low) - 0.01, start + 0.3 * (start - low) + 0.01)
-    for axes, label in ((upper, "validation accuracy (fraction correct)"), (lower, "training loss")):
-        for rate, name, dash in zip(bounds, ("lr_min", "lr_max"), ("--", "-."), strict=True):
-            if math.isfinite(rate):
-                axes.axvline(rate, color=_GREY, linestyle=dash, label=f"{name} {rate:g}")
-        axes.set_ylabel(label)
-        axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
-    if log_axis:
-        lower.set_xscale("log")
-    lower.set_xlabel("learning rate")
-    figure.suptitle(plain_text(title), parse_math=False)
-    save_figure(figure, path)
 
 
 def plain_text(text: str) -> str:

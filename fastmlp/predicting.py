@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastmlp.backend import resolve
-from fastmlp.config import PredictOptions
+from fastmlp.command_options import PredictOptions
 from fastmlp.data import read_examples
 from fastmlp.data.validate import encode_known_labels
 from fastmlp.errors import ConfigError, OutputError

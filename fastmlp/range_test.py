@@ -20,7 +20,8 @@ from fastmlp import schedules
 from fastmlp.backend import Backend
 from fastmlp.building import make_backend, make_examples, make_spec, make_trainer
 from fastmlp.checks import check_batches
-from fastmlp.config import RANGE_TEST_READS, LrRangeOptions, TrainOptions
+from fastmlp.command_options import RANGE_TEST_READS, LrRangeOptions
+from fastmlp.config import TrainOptions
 from fastmlp.data import Dataset
 from fastmlp.data.arrays import from_arrays
 from fastmlp.errors import ConfigError, DivergenceError

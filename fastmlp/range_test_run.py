@@ -11,7 +11,8 @@ import numpy as np
 
 from fastmlp.building import make_backend, make_spec
 from fastmlp.checks import check_batches
-from fastmlp.config import RANGE_TEST_READS, LrRangeOptions, TrainOptions
+from fastmlp.command_options import RANGE_TEST_READS, LrRangeOptions
+from fastmlp.config import TrainOptions
 from fastmlp.errors import FastMLPError
 from fastmlp.files import RESULT_FILE, make_run_folder, write_csv, write_json
 from fastmlp.options import plain
@@ -88,7 +89,7 @@ def run_lr_range(options: TrainOptions, own: LrRangeOptions,
 
 def write_range(folder: Path, found: LrRange, title: str, *, log_axis: bool) -> None:
     """Write lr-range.csv, a row for each step, and lr-range.png; nothing, if no step was made."""
-    from fastmlp.plots import plot_lr_range
+    from fastmlp.range_test_plot import plot_lr_range
 
     if not len(found.rates):
         return

@@ -9,7 +9,8 @@ from tolerances import MEMBER, assert_close
 from fastmlp import fit_population, load_dataset
 from fastmlp.backend import resolve
 from fastmlp.checks import check_suits
-from fastmlp.config import GradcheckOptions, TrainOptions
+from fastmlp.command_options import GradcheckOptions
+from fastmlp.config import TrainOptions
 from fastmlp.dropout import Dropout, Masks
 from fastmlp.errors import ConfigError, DeviceError
 from fastmlp.evaluation import evaluate

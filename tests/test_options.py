@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from fastmlp.config import GradcheckOptions, PredictOptions, TrainOptions
+from fastmlp.command_options import GradcheckOptions, PredictOptions
+from fastmlp.config import TrainOptions
 from fastmlp.errors import ConfigError
 from fastmlp.options import build, count_or_fraction, flag, memory_size, number_ranges, plain, read_toml, rules
 

@@ -8,7 +8,7 @@ import pytest
 
 from fastmlp import load_dataset
 from fastmlp.cli import main
-from fastmlp.config import LrRangeOptions
+from fastmlp.command_options import LrRangeOptions
 from fastmlp.errors import ConfigError, DivergenceError
 from fastmlp.range_test import LrRange, lr_range, middle, moving_average, suggest
 from fastmlp.trainer import Trainer

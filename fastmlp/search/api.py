@@ -109,7 +109,8 @@ def search_settings(data: Any, y: Any = None, *, X_val: Any = None, y_val: Any =
 
 
 def _searched(name: str, values: Any) -> Searched:
-    if isinstance(values, tuple) and len(values) == 2 and all(isinstance(end, int | float) for end in values):
+    if isinstance(values, tuple) and len(values) == 2 and all(
+            isinstance(end, int | float) and not isinstance(end, bool) for end in values):
         text = f"{values[0]!r}..{values[1]!r}"
     elif isinstance(values, str):
         text = values

@@ -178,10 +178,10 @@ class Search:
 
 
 def verdict(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """What a setting is told as: the mean over its networks, unless more than half of them diverged."""
+    """What a setting is told as: the mean over its networks, unless half of them or more diverged."""
     good = [outcome.measured["val_accuracy"] for outcome in outcomes if outcome.status == FINISHED]
     seconds = sum(outcome.seconds for outcome in outcomes)
-    if 2 * len(good) < len(outcomes):
+    if 2 * len(good) <= len(outcomes):
         step = min(outcome.diverged_at for outcome in outcomes if outcome.diverged_at is not None)
         return {"status": f"{DIVERGED}{step}", "accuracy": None, "deviation": None, "seconds": seconds}
     return {"status": FINISHED, "accuracy": float(np.mean(good)), "seconds": seconds,

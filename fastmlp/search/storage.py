@@ -71,6 +71,9 @@ class Storage:
                         url, engine_kwargs={"connect_args": connecting, "pool_pre_ping": True},
                         heartbeat_interval=BEAT, grace_period=GRACE)
                     break
+                except RuntimeError as error:           # so Optuna tells of tables that another version made
+                    raise OutputError(f"the database {self.name} cannot be used "
+                                      f"({without_password(str(error))[:200]}): name another with --storage") from error
                 except _tables_were_made_meanwhile():
                     if attempt == 3:
                         raise

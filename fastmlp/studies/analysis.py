@@ -62,7 +62,7 @@ def find(study: Study, runs: Runs, *, comparable: bool) -> Finding:
     if diverged:
         notes += (f"{diverged} of the trials diverged; they are left out of the means.",)
     return Finding(study.name, study.title, study.asked, tuple(comparisons),
-                   tuple(decide(claim, runs) for claim in study.claims),
+                   tuple(decide(claim, runs, comparable=comparable) for claim in study.claims),
                    tuple(_tables(runs, labels)), tuple(figures), notes)
 
 

@@ -1,8 +1,8 @@
 """The reports' claims, each decided from the figures of its study.
 
-A difference between settings counts where it is larger than twice its standard error, estimated from the spread over
-seeds; what is smaller leaves a claim undecided, not refuted. Words that are no difference, such as "jumps" or "learns",
-have the bars below.
+A difference between settings counts where Welch's test finds it at the level of 5 %, from the spread over seeds; what
+is smaller leaves a claim undecided, not refuted. Words that are no difference, such as "jumps" or "learns", have the
+bars below.
 """
 
 from __future__ import annotations
@@ -28,28 +28,38 @@ class NoneFinishedError(Exception):
     """A claim is about settings of which no trial finished."""
 
 
-def decide(claim: Mapping[str, Any], runs: Runs) -> Claim:
-    """A claim of `reports.toml` with its verdict; `claim["decide"]` names the function below that finds it."""
+def decide(claim: Mapping[str, Any], runs: Runs, *, comparable: bool = True) -> Claim:
+    """A claim of `reports.toml` with its verdict; `claim["decide"]` names the function below that finds it.
+
+    Trials on other data than the reports', or shorter ones, leave it undecided: see `comparable`.
+    """
     try:
         holds, evidence = RULES[claim["decide"]](claim, runs)
     except NoneFinishedError as error:
         return Claim(claim["text"], UNDECIDED, str(error))
-    return Claim(claim["text"], UNDECIDED if holds is None else HOLDS if holds else FAILS, evidence)
+    return Claim(claim["text"], UNDECIDED if holds is None or not comparable else HOLDS if holds else FAILS, evidence)
 
 
 def surely_larger(one: Sequence[float], other: Sequence[float]) -> bool | None:
-    """Whether the first mean is larger, by twice the standard error of the difference; None where that is not sure.
+    """Whether the first mean is larger; None where that is not sure at the level of 5 % (Welch 1947, two-sided).
 
     Examples
     --------
     >>> surely_larger([3.0, 3.1], [1.0, 1.1]), surely_larger([1.0], [0.0])
     (True, None)
     """
+    from scipy.special import stdtrit
+
     if min(len(one), len(other)) < 2:
         return None
     difference = float(np.mean(one) - np.mean(other))
-    error = math.sqrt(np.var(one, ddof=1) / len(one) + np.var(other, ddof=1) / len(other))
-    return None if abs(difference) <= 2 * error else difference > 0
+    parts = [float(np.var(values, ddof=1)) / len(values) for values in (one, other)]    # of the squared standard error
+    if not sum(parts):
+        return difference > 0 if difference else None
+    freedom = sum(parts) ** 2 / sum(part ** 2 / (len(values) - 1)
+                                    for part, values in zip(parts, (one, other), strict=True))
+    certain = abs(difference) > float(stdtrit(freedom, 0.975)) * math.sqrt(sum(parts))
+    return difference > 0 if certain else None
 
 
 def together(verdicts: Sequence[bool | None]) -> bool | None:

@@ -13,7 +13,8 @@ import numpy as np
 
 from fastmlp import __version__
 from fastmlp.building import make_backend
-from fastmlp.config import StudyOptions, TrainOptions
+from fastmlp.command_options import StudyOptions
+from fastmlp.config import TrainOptions
 from fastmlp.files import make_folder
 from fastmlp.progress import make_progress
 from fastmlp.run import say_nothing, stop_on_interrupt

@@ -1,17 +1,23 @@
 """Trials are taken by one worker each, settled once, and left to others by workers that die."""
 
+import sqlite3
 import subprocess
 import sys
 import time
 
 import pytest
 
+from fastmlp.config import TrainOptions
 from fastmlp.errors import ConfigError, MissingExtraError, OutputError
+from fastmlp.groups import Outcome
+from fastmlp.search.api import _searched
+from fastmlp.search.core import verdict
 from fastmlp.search.ledger import Ledger
 from fastmlp.search.options import SearchOptions
 from fastmlp.search.records import best_of
 from fastmlp.search.space import Choices, Range
 from fastmlp.search.storage import Storage
+from fastmlp.sweeps import Member
 
 SPACE = {"l2": Range(1e-5, 0.1, True), "init": Choices(("he", "xavier"))}
 
@@ -230,3 +236,24 @@ def test_a_sampler_whose_package_is_missing_is_named_with_it(open_ledger, monkey
     monkeypatch.setitem(sys.modules, "cmaes", None)
     with pytest.raises(MissingExtraError, match="--sampler cmaes needs the package cmaes"):
         open_ledger(sampler="cmaes")
+
+
+def test_a_database_of_another_optuna_is_refused_in_a_sentence(tmp_path):
+    Storage(tmp_path / "search.db").close()
+    with sqlite3.connect(tmp_path / "search.db") as database:
+        database.execute("UPDATE alembic_version SET version_num = 'v9.9.9.a'")
+    database.close()
+    with pytest.raises(OutputError, match=r"search\.db cannot be used \(.*\): name another with --storage$"):
+        Storage(tmp_path / "search.db")
+
+
+def test_two_truths_are_choices_and_no_range():
+    assert str(_searched("batch_norm", (True, False)).values) == str(_searched("batch_norm", [True, False]).values)
+
+
+@pytest.mark.parametrize(("diverged", "status"), [(0, "finished"), (1, "finished"), (2, "diverged at step 7"),
+                                                  (4, "diverged at step 7")])
+def test_a_setting_of_which_half_diverged_is_no_candidate(diverged, status):
+    outcomes = [Outcome(Member(TrainOptions()), "diverged at step 7" if k < diverged else "finished",
+                        [{"step": 9, "val_accuracy": 0.5}]) for k in range(4)]
+    assert verdict(outcomes)["status"] == status

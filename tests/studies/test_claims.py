@@ -17,9 +17,10 @@ def verdict(runs, **claim):
 
 @pytest.mark.parametrize(("one", "other", "expected"), [
     ([1.0, 1.1], [0.1, 0.2], True), ([0.1, 0.2], [1.0, 1.1], False), ([1.0, 1.3], [0.9, 1.2], None),
-    ([5.0], [1.0], None),
+    ([5.0], [1.0], None), ([1.0, 1.1], [0.7, 0.85], None), ([1.0] * 2, [0.5] * 2, True), ([1.0] * 2, [1.0] * 2, None),
+    ([1.0, 1.1] * 5, [0.7, 0.85] * 5, True),
 ])
-def test_a_difference_counts_beyond_two_standard_errors(one, other, expected):
+def test_a_difference_counts_where_so_many_seeds_make_it_certain(one, other, expected):
     assert surely_larger(one, other) is expected
 
 
@@ -52,7 +53,7 @@ def test_less_sensitive_is_a_range_half_as_wide(with_it, expected):
 
 @pytest.mark.parametrize(("cost", "loss", "expected"), [
     ([[1.0, 2.0], [1.0, 2.1]], [[1.0, 3.0], [1.0, 3.1]], HOLDS),
-    ([[1.0, 2.0], [1.0, 2.1]], [[1.0, 0.5], [1.0, 0.4]], FAILS),
+    ([[1.0, 2.0], [1.0, 2.1]], [[1.0, 0.5], [1.0, 0.49]], FAILS),
     ([[1.0, 2.0]], [[1.0, 3.0]], UNDECIDED),
 ])
 def test_cost_and_loss_must_both_end_higher(cost, loss, expected):
@@ -94,3 +95,10 @@ def test_what_diverged_decides_nothing():
                    [(Row({"init_std": 0.1}), diverged)])
     assert claim.verdict == UNDECIDED
     assert "diverged" in claim.evidence or "finished" in claim.evidence
+
+
+def test_other_data_than_the_reports_decide_nothing():
+    runs = [(Row({"init_std": 0.1}), results([0.5], train_loss=[2.3, 1.0]))]
+    claim = {"text": "it learns", "decide": "learn", "where": [{"init_std": 0.1}]}
+    assert decide(claim, runs).verdict == HOLDS
+    assert decide(claim, runs, comparable=False).verdict == UNDECIDED

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from fastmlp.config import StudyOptions
+from fastmlp.command_options import StudyOptions
 from fastmlp.studies.ensembles import COLUMNS, aim_claims, ensemble_accuracies, ensemble_table
 from fastmlp.studies.findings import FAILS, HOLDS, UNDECIDED
 from fastmlp.studies.run import run_studies

@@ -9,7 +9,7 @@ from html import escape
 import pytest
 
 from fastmlp.cli import main
-from fastmlp.config import StudyOptions
+from fastmlp.command_options import StudyOptions
 from fastmlp.errors import ConfigError, DataError, OutputError
 from fastmlp.studies import training
 from fastmlp.studies.run import run_studies
