@@ -22,7 +22,7 @@ _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-ur
 #: Class of a badge and its sign, which tells it apart without colours.
 _BADGES = {HOLDS: ("yes", "✓"), FAILS: ("no", "✗"), UNDECIDED: ("open", "?"),
            True: ("yes", "✓"), False: ("no", "✗"), None: ("open", "?")}
-_NUMBER = re.compile(r"[+\-\N{MINUS SIGN}]?(\d|\.\d|nan|inf)|[-\N{EN DASH}\N{EM DASH}]?$")
+_NUMBER = re.compile(r"(?!\d+-\d)[+\-\N{MINUS SIGN}]?(\d|\.\d|nan|inf)|[-\N{EN DASH}\N{EM DASH}]?$")
 _LONG = 30      # rows from which a table scrolls in its own box on a screen
 _LINE = 70      # letters from which a circumstance has a line of its own
 

@@ -320,3 +320,9 @@ def test_the_policy_forbids_the_network(browser, folder, tmp_path):
     browser.open(tmp_path / "bad.html", 1280, 800)
     assert any("Content Security Policy" in message for message in browser.messages)
     browser.messages.clear()
+
+
+def test_numbers_stand_to_the_right_and_names_of_networks_do_not():
+    table = Table("t", ("setting", "error"), (("50-50", "1e-05"), ("100-50, He", "-0.5 ± 0.1")))
+    page = html_page(small(tables=(table,)))
+    assert '<th scope="col">setting</th><th scope="col" class="n">error</th>' in page
