@@ -19,7 +19,7 @@ from fastmlp.errors import ConfigError
 from fastmlp.groups import FINISHED
 from fastmlp.search.options import SearchOptions
 from fastmlp.search.records import Claim, Record
-from fastmlp.search.samplers import distributions, make_sampler, seed_of
+from fastmlp.search.samplers import SEQUENCES, distributions, make_sampler, seed_of
 from fastmlp.search.space import Space, plain_space, space_from_plain
 from fastmlp.search.stages import narrowed, stage_trials
 from fastmlp.search.storage import Storage, import_optuna, quiet_warnings
@@ -219,7 +219,8 @@ class Ledger:
 
     def _ask(self, stage: int, place: int, space: Space) -> Claim:
         study = self._study(self._stage_name(stage))
-        study.sampler = make_sampler(self._options.sampler, seed_of(self._seed, stage, place))
+        stream = 0 if self._options.sampler in SEQUENCES else place
+        study.sampler = make_sampler(self._options.sampler, seed_of(self._seed, stage, stream))
         return self._claim(self._stage_name(stage), stage, place, distributions(space))
 
     def _claim(self, what: str, stage: int, place: int, asked: dict[str, Any]) -> Claim:

@@ -1,4 +1,4 @@
-"""Optuna's samplers by name, each trial with a stream of random numbers of its own."""
+"""Optuna's samplers by name, each trial with a stream of random numbers of its own where the sampler draws any."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ DETAILS: dict[str, dict[str, Any]] = {
 }
 CLASSES = {"random": "RandomSampler", "tpe": "TPESampler", "qmc": "QMCSampler", "gp": "GPSampler",
            "cmaes": "CmaEsSampler"}
+#: Walk along one sequence of points, which must be the same for all trials of a stage.
+SEQUENCES = ("qmc",)
 NEEDED = {"gp": "torch", "cmaes": "cmaes"}
 
 

@@ -10,6 +10,7 @@ import pytest
 from fastmlp.config import TrainOptions
 from fastmlp.errors import ConfigError, MissingExtraError, OutputError
 from fastmlp.groups import Outcome
+from fastmlp.search import samplers
 from fastmlp.search.api import _searched
 from fastmlp.search.core import verdict
 from fastmlp.search.ledger import Ledger
@@ -257,3 +258,13 @@ def test_a_setting_of_which_half_diverged_is_no_candidate(diverged, status):
     outcomes = [Outcome(Member(TrainOptions()), "diverged at step 7" if k < diverged else "finished",
                         [{"step": 9, "val_accuracy": 0.5}]) for k in range(4)]
     assert verdict(outcomes)["status"] == status
+
+
+@pytest.mark.parametrize(("sampler", "streams"), [("random", 4), ("tpe", 4), ("qmc", 1)])
+def test_what_draws_has_a_stream_for_each_trial_and_what_walks_a_sequence_has_one(open_ledger, monkeypatch, sampler,
+                                                                                 streams):
+    ledger, seeds, make = open_ledger(sampler=sampler, together=4), [], samplers.make_sampler
+    monkeypatch.setattr("fastmlp.search.ledger.make_sampler",
+                        lambda name, seed: seeds.append(seed) or make(name, seed))
+    ledger.take(never)
+    assert (len(seeds), len(set(seeds))) == (4, streams)
