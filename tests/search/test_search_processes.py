@@ -13,6 +13,8 @@ from fastmlp.search.storage import Storage, import_optuna
 
 COMMON = ("--hidden", "20", "--cycles", "2", "--device", "cpu", "--threads", "1", "--space", "l2=1e-5..1e-1",
           "--evaluate-every", "1000")
+#: Of trainings that take so long that a worker which starts later by a second or two still finds some.
+LONG = ("--step-size", "6000")
 
 
 def rows_of(path):
@@ -69,16 +71,16 @@ def test_a_search_that_was_killed_goes_on_without_losing_or_repeating_a_trial(tm
 
 
 def test_two_processes_on_one_sqlite_file_do_a_search_together(tmp_path, start_search):
-    two = [start_search(*COMMON, "--step-size", "400", "--trials", "8", "--together", "1", "--storage",
-                        tmp_path / "both.db", "--out", tmp_path / name) for name in ("one", "other")]
+    two = [start_search(*COMMON, *LONG, "--trials", "8", "--together", "1", "--storage", tmp_path / "both.db", "--out",
+                        tmp_path / name) for name in ("one", "other")]
     outputs = [process.communicate(timeout=90)[0] for process in two]
     assert [process.returncode for process in two] == [0, 0], outputs
     check_together(tmp_path / "both.db", tmp_path, 8)
 
 
 def test_two_machines_on_one_postgresql_server_do_a_search_together(tmp_path, start_search, postgresql):
-    two = [start_search(*COMMON, "--step-size", "400", "--trials", "8", "--together", "1", "--storage", postgresql,
-                        "--out", tmp_path / name) for name in ("one", "other")]
+    two = [start_search(*COMMON, *LONG, "--trials", "8", "--together", "1", "--storage", postgresql, "--out",
+                        tmp_path / name) for name in ("one", "other")]
     outputs = [process.communicate(timeout=90)[0] for process in two]
     assert [process.returncode for process in two] == [0, 0], outputs
     check_together(postgresql, tmp_path, 8)
