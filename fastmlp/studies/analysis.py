@@ -115,9 +115,7 @@ def _tables(runs: Runs, labels: Sequence[str]) -> list[Table]:
     """Every setting's scores, mean and deviation over seeds."""
     rows = [(label, *(_written(values_of(results, name)) for name in WORDS))
             for (_, results), label in zip(runs, labels, strict=True)]
-    seeds = max((len(results) for _, results in runs), default=0)
-    return [Table(f"Mean and standard deviation over {seeds} seed{'s'[:seeds != 1]}",
-                  ("setting", *WORDS.values()), tuple(rows))] if rows else []
+    return [Table("Mean and standard deviation over seeds", ("setting", *WORDS.values()), tuple(rows))] if rows else []
 
 
 def _written(values: Sequence[float]) -> str:
