@@ -1,6 +1,7 @@
 """The command line: `fastmlp train`, `search`, `study`, `lr-range`, `predict`, `gradcheck`, `doctor`.
 
-Exit codes: 0 done, 1 a gradient check failed, 2 bad options, data or device, 3 the training diverged, 130 Ctrl-C.
+Exit codes: 0 done, 1 a gradient check failed, 2 bad options, data or device, 3 the training diverged, 130 Ctrl-C, 143
+a request to end (SIGTERM).
 """
 
 from __future__ import annotations
@@ -24,10 +25,9 @@ from fastmlp.command_options import (
 from fastmlp.config import POPULATION, TrainOptions
 from fastmlp.cpu import blas_threads
 from fastmlp.errors import ConfigError, FastMLPError
+from fastmlp.interrupts import Interruption, code_of, exit_code
 from fastmlp.options import add_options, build, read_toml, rules
 from fastmlp.search.options import SearchOptions
-
-INTERRUPTED = 130       # exit code of a process that Ctrl-C ended, by the shells' convention: 128 + SIGINT
 
 
 class Parser(argparse.ArgumentParser):
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         _complain("interrupted")
-        return INTERRUPTED
+        return code_of(None)
 
 
 def say(line: str) -> None:
@@ -99,6 +99,9 @@ def _parser() -> Parser:
                                 "without options, on scikit-learn's handwritten digits.")
     train.add_argument("--config", type=Path, metavar="FILE.toml",
                        help="read options from a TOML file; those on the command line take precedence")
+    train.add_argument("--resume", type=Path, metavar="RUN",
+                       help="go on with a run that was stopped or killed, from the last checkpoint in its folder, as "
+                       "if it had not been; its own options are used")
     add_options(train, TrainOptions)
     train.set_defaults(command=_train)
 
@@ -151,16 +154,21 @@ def _parser() -> Parser:
 
 
 def _train(parsed: dict[str, Any]) -> int:
-    config = parsed.pop("config")
-    from_file = read_toml(config, TrainOptions) if config is not None else {}
-    options = build(TrainOptions, {**from_file, **parsed})
+    config, resume = parsed.pop("config"), parsed.pop("resume")
+    given = {**(read_toml(config, TrainOptions) if config is not None else {}), **parsed}
+    if resume is None:
+        options = build(TrainOptions, given)
+    else:
+        from fastmlp.resuming import resumed_options
+
+        options = resumed_options(resume, given)
     if options.is_population:
         from fastmlp.population_run import run_population as run
     else:
         from fastmlp.run import run_training as run
     with blas_threads(options.threads):
-        _, result = run(options, say)
-    return INTERRUPTED if result["status"] == "interrupted" else 0
+        _, result = run(options, say, resumed=resume is not None)
+    return exit_code(result)
 
 
 def _lr_range(parsed: dict[str, Any]) -> int:
@@ -170,7 +178,7 @@ def _lr_range(parsed: dict[str, Any]) -> int:
     options = build(TrainOptions, parsed)
     with blas_threads(options.threads):
         _, result = run_lr_range(options, build(LrRangeOptions, own), say)
-    return INTERRUPTED if result["status"] == "interrupted" else 0
+    return exit_code(result)
 
 
 def _search(parsed: dict[str, Any]) -> int:
@@ -182,7 +190,7 @@ def _search(parsed: dict[str, Any]) -> int:
     base = build(TrainOptions, {name: value for name, value in given.items() if name in rules(TrainOptions)})
     with blas_threads(base.threads):
         _, result = run_search(options, base, say)
-    return INTERRUPTED if result["status"] == "interrupted" else 0
+    return exit_code(result)
 
 
 def _predict(parsed: dict[str, Any]) -> int:
@@ -220,8 +228,8 @@ def _study(parsed: dict[str, Any]) -> int:
     if not names:
         raise ConfigError("no study is named: name one of fastmlp study --list, or all")
     with blas_threads(options.threads):
-        _, report = run_studies(names, options, say)
-    return 0 if report is not None else INTERRUPTED
+        _, found = run_studies(names, options, say)
+    return code_of(found.by) if isinstance(found, Interruption) else 0
 
 
 def _doctor(_: dict[str, Any]) -> int:

@@ -11,6 +11,7 @@ from fastmlp.checks import check_suits
 from fastmlp.errors import ConfigError
 from fastmlp.examples import KEEP
 from fastmlp.initializers import INITIALIZERS
+from fastmlp.intervals import Interval, parse_interval
 from fastmlp.kernels import PRECISIONS
 from fastmlp.kernels.activations import ACTIVATIONS
 from fastmlp.layout import LOSSES
@@ -149,6 +150,9 @@ class TrainOptions:
 
     out: Path | None = option(None, "folder for the results; a finished run is never overwritten (default: "
                               "runs/<date-time>)", folder, group=RESULTS, metavar="DIR")
+    checkpoint_every: Interval = option(
+        Interval(seconds=300.0), "how often a checkpoint is saved, from which fastmlp train --resume goes on: every so "
+        "many epochs, or a time such as 30s, 5min or 2h", parse_interval, group=RESULTS, metavar="N")
     quiet: bool = option(False, "print nothing but errors", bool, group=RESULTS)
 
     def __post_init__(self) -> None:

@@ -31,6 +31,11 @@ class Dropout:
     seeds : sequence of int
         One a member.
 
+    Attributes
+    ----------
+    generators : list of numpy.random.Generator
+        One a member; they draw the keys.
+
     Examples
     --------
     >>> Dropout(0.2, seeds=[0, 1]).keys(steps=3, layers=2).shape
@@ -39,14 +44,14 @@ class Dropout:
 
     def __init__(self, rate: float, seeds: Sequence[int]) -> None:
         self.rate = rate
-        self._generators = [generator(seed, Stream.DROPOUT) for seed in seeds]
+        self.generators = [generator(seed, Stream.DROPOUT) for seed in seeds]
 
     @property
     def members(self) -> int:
         """How many members it is for."""
-        return len(self._generators)
+        return len(self.generators)
 
     def keys(self, steps: int, layers: int) -> npt.NDArray[np.uint32]:
         """Keys for the next steps, (steps, layers, M)."""
-        return np.stack([one.integers(2**32, size=(steps, layers), dtype=np.uint32) for one in self._generators],
+        return np.stack([one.integers(2**32, size=(steps, layers), dtype=np.uint32) for one in self.generators],
                         axis=-1)

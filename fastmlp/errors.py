@@ -25,6 +25,10 @@ class ModelFileError(DataError):
     """A file that is not a whole model written by fastmlp."""
 
 
+class CheckpointError(DataError):
+    """A training cannot go on from a checkpoint: it is absent or damaged, or something is not as it was."""
+
+
 class DeviceError(FastMLPError, RuntimeError):
     """The asked-for device cannot be used; the sentence says what is missing."""
 

@@ -1,18 +1,15 @@
-"""Writing results: whole files or none, and never over a finished run."""
+"""Writing files: whole or not at all."""
 
 from __future__ import annotations
 
 import contextlib
 import csv
 import io
-import itertools
 import json
 import math
 import os
 import re
 import secrets
-import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,14 +18,8 @@ import numpy as np
 
 from fastmlp.errors import OutputError
 
-#: The file that marks a run folder as finished; it is written last.
-RESULT_FILE = "result.json"
-#: The files that mark a folder as that of a run, from its beginning on ...
-FIRST_FILES = ("config.json", "environment.json")
-#: ... and those that may lie there from a run that was killed.
-LATER_FILES = ("history.csv", "members.csv", "summary.csv", "model.safetensors", "curves.png", "weights.png",
-               "lr-range.csv", "lr-range.png")
-
+#: What a file is called while it is written; a process that is killed leaves it behind.
+TEMPORARY = ".fastmlp-*.tmp"
 
 def write_atomically(path: str | Path, data: bytes | str) -> None:
     """Write a file so that readers see the old content or the new, never a part.
@@ -56,7 +47,7 @@ def write_atomically(path: str | Path, data: bytes | str) -> None:
     path = Path(path)
     # Beside the target, because a rename is atomic only within one file system. Opened by hand rather than by
     # `tempfile`, whose files only their owner can read: the umask decides here.
-    temporary = path.parent / f".fastmlp-{secrets.token_hex(8)}.tmp"
+    temporary = path.parent / TEMPORARY.replace("*", secrets.token_hex(8))
     try:
         with temporary.open("xb") as file:
             # File names can hold bytes that are no text; as \\udc.. they are readable, and valid JSON too.
@@ -64,71 +55,12 @@ def write_atomically(path: str | Path, data: bytes | str) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+        _sync_folder(path.parent)
     except OSError as error:
-        raise OutputError(f"cannot write {path}: {_reason(error)}") from error
+        raise OutputError(f"cannot write {path}: {reason(error)}") from error
     finally:
         with contextlib.suppress(OSError):  # gone after a rename; where it is not, the first error is the one to tell
             temporary.unlink()
-
-
-def make_run_folder(out: str | Path | None = None) -> Path:
-    """Make the folder that receives a run's results and prove that it can be written to.
-
-    Parameters
-    ----------
-    out : str, Path or None
-        The folder, made with its parents where it is missing; an unfinished run's folder is taken again. None makes
-        `runs/<YYYYmmdd-HHMMSS>` under the current folder, with -2, -3, ... appended where the name is taken, so that
-        runs started in the same second never share a folder.
-
-    Returns
-    -------
-    Path
-        The folder.
-
-    Raises
-    ------
-    OutputError
-        The folder holds a finished run (a file `result.json`), is not a folder, or cannot be written to.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> make_run_folder(Path(tempfile.mkdtemp()) / "first").name
-    'first'
-    """
-    if out is None:
-        return make_folder(_new_folder(Path("runs"), time.strftime("%Y%m%d-%H%M%S")))
-    folder = make_folder(Path(out))
-    try:
-        _clear_unfinished(folder)
-    except OutputError:
-        raise
-    except OSError as error:
-        raise OutputError(f"cannot write results to {out}: {_reason(error)}; name another folder") from error
-    return folder
-
-
-def make_folder(folder: Path) -> Path:
-    """Make a folder, with its parents, unless it is there, and prove that it can be written to.
-
-    Raises
-    ------
-    OutputError
-        It is not a folder, or cannot be written to.
-    """
-    try:
-        if folder.exists() and not folder.is_dir():
-            raise OutputError(f"cannot write results to {folder}: it is not a folder; name another")
-        folder.mkdir(parents=True, exist_ok=True)
-        # Permission bits tell too little (the root user, read-only and full disks): write, and let it vanish.
-        with tempfile.TemporaryFile(dir=folder) as probe:
-            probe.write(b"\0")
-    except OutputError:
-        raise
-    except OSError as error:
-        raise OutputError(f"cannot write results to {folder}: {_reason(error)}; name another folder") from error
-    return folder
 
 
 def write_csv(path: str | Path, columns: Mapping[str, Sequence[Any]]) -> None:
@@ -219,28 +151,16 @@ def _plain(obj: Any) -> Any:
     return obj
 
 
-def _clear_unfinished(folder: Path) -> None:
-    """Remove what a killed run left in its folder; refuse a folder whose content is a result or somebody else's."""
-    if (folder / RESULT_FILE).exists():
-        raise OutputError(f"{folder} already holds a finished run ({RESULT_FILE}); name another folder")
-    present = [name for name in (*FIRST_FILES, *LATER_FILES) if (folder / name).exists()]
-    if present and not set(FIRST_FILES) <= set(present):
-        raise OutputError(f"{folder} holds {present[0]}, which is not an unfinished run's and would be overwritten; "
-                          f"name another folder")
-    for name in present:
-        (folder / name).unlink()
+def _sync_folder(folder: Path) -> None:
+    """Have a rename in the folder outlive a loss of power, where folders can be synchronised."""
+    with contextlib.suppress(OSError):
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
 
 
-def _new_folder(parent: Path, name: str) -> Path:
-    """Make `parent/name`, or the first free of `name-2`, `name-3`, ...; two processes never get the same one."""
-    make_folder(parent)
-    for attempt in itertools.count(1):
-        folder = parent / (name if attempt == 1 else f"{name}-{attempt}")
-        with contextlib.suppress(FileExistsError):
-            folder.mkdir()
-            return folder
-    raise AssertionError("itertools.count never ends")
-
-
-def _reason(error: OSError) -> str:
+def reason(error: OSError) -> str:
+    """What the system says about an error, in its own words."""
     return error.strerror or str(error)

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from fastmlp.files import make_run_folder, write_atomically, write_csv
+from fastmlp.files import write_atomically, write_csv
 from fastmlp.gradcheck import BAR, GradientCheck, TensorCheck, check_gradients
 from fastmlp.layout import NetworkSpec
 from fastmlp.plots import plot_gradient_errors
+from fastmlp.run_folders import make_run_folder
 
 KINDS = ("w", "b", "gamma", "beta")
 

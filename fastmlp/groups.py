@@ -8,6 +8,7 @@ divided (but for rounding, as wider products are summed in other orders).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -15,6 +16,7 @@ import numpy as np
 
 from fastmlp.backend import Backend
 from fastmlp.building import make_examples, make_spec, make_trainer
+from fastmlp.checkpoints import Keeper
 from fastmlp.checks import check_batches
 from fastmlp.config import TrainOptions
 from fastmlp.data import Dataset
@@ -119,12 +121,12 @@ def check_parts(options: TrainOptions, n_train: int, folds: int | None) -> None:
 def bytes_per_member(spec: NetworkSpec, options: TrainOptions) -> int:
     """Memory that a member takes while it is trained.
 
-    Parameters, gradients, good state, what is kept in the end, and as much again for a step at work or for evaluation;
-    the optimizer's state and its good one; activations and their gradients for two sizes of batches, with dropout also
-    what is left of them.
+    Parameters, gradients, two good states, what is kept in the end, and as much again for a step at work or for
+    evaluation; the optimizer's state and its two good ones; activations and their gradients for two sizes of batches,
+    with dropout also what is left of them.
     """
     states = {"sgd": 1 if options.momentum else 0, "adamw": 2}[options.optimizer]
-    numbers = spec.n_parameters * (5 + 2 * states) + 6 * sum(spec.hidden)
+    numbers = spec.n_parameters * (6 + 3 * states) + 6 * sum(spec.hidden)
     of_each_unit = 5 if options.dropout else 4
     numbers += 2 * options.batch_size * (of_each_unit * sum(spec.hidden) + 2 * spec.n_classes + 3 * max(spec.sizes[1:]))
     return numbers * np.dtype(options.dtype).itemsize
@@ -132,7 +134,8 @@ def bytes_per_member(spec: NetworkSpec, options: TrainOptions) -> int:
 
 def train_members(members: Sequence[Member], data: Dataset, standardizer: Standardizer, backend: Backend, *, seed: int,
                   order: str = "shared", evaluate_on: Collection[str] = ("train", "val"),
-                  watcher: Progress = SILENCE, should_stop: Callable[[], bool] | None = None) -> list[Outcome]:
+                  watcher: Progress = SILENCE, should_stop: Callable[[], bool] | None = None,
+                  keeper: Keeper | None = None) -> list[Outcome]:
     """Train every member; those that diverge are marked, and Ctrl-C ends all that are not finished.
 
     Parameters
@@ -155,6 +158,8 @@ def train_members(members: Sequence[Member], data: Dataset, standardizer: Standa
         Told about every group.
     should_stop : callable, optional
         Asked before every step.
+    keeper : Keeper, optional
+        Saves checkpoints of every group, and brings back what it has of them.
 
     Returns
     -------
@@ -163,19 +168,23 @@ def train_members(members: Sequence[Member], data: Dataset, standardizer: Standa
     outcomes = [Outcome(member) for member in members]
     n_folds = 1 + max((member.fold for member in members if member.fold is not None), default=-1)
     options, spec = members[0].options, make_spec(members[0].options, data)
+    together = 1 if order == "own" else _members_at_once(spec, options, backend)
+    if keeper is not None:                              # the same ones again, whatever memory is free now
+        together = keeper.together = keeper.together or together
+    training = itertools.count()
     for fold, part in enumerate(fold_data(data, n_folds, seed)) if n_folds else [(None, data)]:
         waiting = [k for k, member in enumerate(members) if member.fold == fold]
         examples = make_examples(options, replace(part, y_test=part.y_test[:0]), standardizer, backend)
         evaluated = {name: examples[name] for name in examples if name in evaluate_on}
         while waiting:
-            group = waiting[:_group_size(len(waiting), spec, options, backend, order)]
+            group = waiting[:-(-len(waiting) // -(-len(waiting) // together))]          # of equal parts the first
             waiting = waiting[len(group):]
             order_seed = members[group[0]].options.seed if order == "own" else seed
             who = f"{len(group)}" if len(group) > 1 else f"number {group[0]}"
             words = f"{data.name}, {who} of {len(members)} members" + (f", fold {fold}" if fold is not None else "")
             if not _train_group([outcomes[k] for k in group],           # the trainer without a name, freed with its end
                                 make_trainer([members[k].options for k in group], spec, examples, seed=order_seed),
-                                evaluated, watcher, should_stop, words):
+                                evaluated, watcher, should_stop, words, keeper, next(training)):
                 return outcomes
         examples.clear()                                # makes room on the device for those of the next fold
     return outcomes
@@ -189,27 +198,29 @@ def fit_standardizer(options: TrainOptions, data: Dataset, *, folds: bool) -> St
     return Standardizer.fit(_pooled(data) if folds else data.x_train, options.standardize)     # type: ignore[arg-type]
 
 
-def _group_size(waiting: int, spec: NetworkSpec, options: TrainOptions, backend: Backend, order: str) -> int:
-    """How many members to train next: all, one by one, or equal parts that fit into half of the free memory."""
-    if order == "own":
-        return 1
-    fitting = max(1, backend.available_bytes() // 2 // bytes_per_member(spec, options))
-    return -(-waiting // -(-waiting // fitting))
+def _members_at_once(spec: NetworkSpec, options: TrainOptions, backend: Backend) -> int:
+    """How many members fit into half of the free memory."""
+    return int(max(1, backend.available_bytes() // 2 // bytes_per_member(spec, options)))
 
 
 def _train_group(outcomes: Sequence[Outcome], trainer: Trainer, parts: Mapping[str, Examples], watcher: Progress,
-                 should_stop: Callable[[], bool] | None, words: str) -> bool:
+                 should_stop: Callable[[], bool] | None, words: str, keeper: Keeper | None, number: int) -> bool:
     """Train a group and note what became of it; whether to go on with the next."""
     options, history, alone = outcomes[0].member.options, History(), None
     total, goes_on = options.total_steps(trainer.examples.n), True
+    if keeper is not None:
+        keeper.begin(number, trainer, history)
     try:
         train(trainer, total, parts=parts, evaluate_every=options.evaluate_every, watcher=watcher,
-              should_stop=should_stop, history=history, description=words, precise_bn=options.precise_bn)
+              should_stop=should_stop, history=history, description=words, precise_bn=options.precise_bn,
+              keeper=keeper)
         goes_on = trainer.step >= total
     except DivergenceError as error:
         alone = Divergence(str(error), error.step, error.lr)            # of the last member, or of the only one
     except KeyboardInterrupt:                                           # amid an epoch
         goes_on = False
+        if keeper is not None:
+            keeper.save_if_none(trainer, history)
     tensors, single = tensors_of(trainer.network), len(outcomes) == 1
     for k, outcome in enumerate(outcomes):
         divergence = alone if single else trainer.frozen[k]

@@ -30,6 +30,15 @@ class History:
     epoch_examples: list[int] = field(default_factory=list)
     epoch_is_whole: list[bool] = field(default_factory=list)
 
+    def add_epoch(self, seconds: float, examples: int, *, goes_on: bool, n: int) -> None:
+        """Note the steps of an epoch of n examples, or, if it `goes_on`, further steps of the last one."""
+        if goes_on:
+            seconds, examples = seconds + self.epoch_seconds.pop(), examples + self.epoch_examples.pop()
+            self.epoch_is_whole.pop()
+        self.epoch_seconds.append(seconds)
+        self.epoch_examples.append(examples)
+        self.epoch_is_whole.append(examples == n)
+
     def column(self, name: str) -> list[Any]:
         """One measurement over all rows; NaN where it was not made."""
         return [row.get(name, float("nan")) for row in self.rows]

@@ -7,7 +7,6 @@ tensors have a leading axis of as many; those of one network have none.
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,10 +21,10 @@ from fastmlp.data.standardize import Standardizer
 from fastmlp.errors import DataError, ModelFileError
 from fastmlp.evaluation import majority, predict_ballots, softmax
 from fastmlp.examples import Examples
-from fastmlp.files import write_atomically
 from fastmlp.layout import NetworkSpec
 from fastmlp.network import Network
 from fastmlp.parameters import make_network, tensors_of
+from fastmlp.tensor_files import read_tensors, write_tensors
 
 FORMAT = "fastmlp-model-1"
 
@@ -89,8 +88,6 @@ def save_model(path: Path, model: Model) -> None:
     OutputError
         The file cannot be written.
     """
-    from safetensors.numpy import save
-
     network = model.network
     tensors, l2 = tensors_of(network), network.backend.to_host(network.l2).tolist()
     ensemble: dict[str, Any] = {"members": network.members}
@@ -105,7 +102,7 @@ def save_model(path: Path, model: Model) -> None:
         "image_shape": model.image_shape, "feature_names": model.feature_names,
         "extra": model.extra,
     }
-    write_atomically(path, save(tensors, metadata={"fastmlp": json.dumps(header)}))
+    write_tensors(path, header, tensors)
 
 
 def load_model(path: str | Path, backend: Backend) -> Model:
@@ -123,7 +120,7 @@ def load_model(path: str | Path, backend: Backend) -> Model:
     Traceback (most recent call last):
     fastmlp.errors.ModelFileError: absent.safetensors: no such file
     """
-    header, tensors = _read(Path(path))
+    header, tensors = read_tensors(Path(path), FORMAT, "model", ModelFileError)
     try:
         spec = NetworkSpec(**{**header["network"], "hidden": tuple(header["network"]["hidden"])})
         members = header.get("members", 1)
@@ -144,23 +141,6 @@ def load_model(path: str | Path, backend: Backend) -> Model:
                      _feature_names(header, spec.n_inputs), extra)
     except (KeyError, TypeError, ValueError, OverflowError, MemoryError) as error:
         raise ModelFileError(f"{path}: not a whole fastmlp model ({type(error).__name__}: {error})") from error
-
-
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
-    """Header and tensors of a file; safetensors checks sizes and offsets before it reads."""
-    from safetensors import SafetensorError, safe_open
-
-    if not path.is_file():
-        raise ModelFileError(f"{path}: no such file")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            header = json.loads((file.metadata() or {}).get("fastmlp", "null"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}     # noqa: SIM118 - not a dict
-    except (SafetensorError, OSError, ValueError, RecursionError) as error:     # ValueError: JSON or text that is none
-        raise ModelFileError(f"{path}: not a whole safetensors file ({str(error)[:200]})") from error
-    if not isinstance(header, dict) or header.get("format") != FORMAT:
-        raise ModelFileError(f"{path}: a safetensors file, but not a model written by fastmlp ({FORMAT})")
-    return header, tensors
 
 
 def _require(condition: bool, complaint: str) -> None:

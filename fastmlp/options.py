@@ -231,18 +231,29 @@ def read_toml(path: Path, *options: type[Any]) -> dict[str, Any]:
         raise ConfigError(f"--config {path}: cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:       # among them TOMLDecodeError, and integers of 5000 digits
         raise ConfigError(f"--config {path}: not valid TOML ({str(error)[:200]})") from error
+    return from_table(table, f"--config {path}", *options)
+
+
+def from_table(table: Mapping[str, Any], place: str, *options: type[Any]) -> dict[str, Any]:
+    """Values for options dataclasses from a table that came from a file, which the sentences call `place`.
+
+    Raises
+    ------
+    ConfigError
+        A name is unknown, or a value is not what the option takes.
+    """
     known, values = {name: rule for one in options for name, rule in rules(one).items()}, {}
     for key, value in table.items():
         name = key.replace("-", "_")
         if name not in known:
-            raise ConfigError(f"--config {path}: unknown option {key!r}; the options are those of --help")
+            raise ConfigError(f"{place}: unknown option {key!r}; the options are those of --help")
         if name in values:
-            raise ConfigError(f"--config {path}: {key!r} is there twice, with a dash and with an underscore")
-        values[name] = _from_toml(value, known[name], f"--config {path}: {key}")
+            raise ConfigError(f"{place}: {key!r} is there twice, with a dash and with an underscore")
+        values[name] = _from_table(value, known[name], f"{place}: {key}")
     return values
 
 
-def _from_toml(value: Any, rule: Rule, place: str) -> Any:
+def _from_table(value: Any, rule: Rule, place: str) -> Any:
     if rule.parse is bool:
         if not isinstance(value, bool):
             raise ConfigError(f"{place} = {value!r} must be true or false")

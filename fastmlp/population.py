@@ -13,6 +13,7 @@ import numpy as np
 
 from fastmlp.backend import Backend
 from fastmlp.building import make_backend, make_spec
+from fastmlp.checkpoints import Keeper
 from fastmlp.config import NETWORK, ORDERS, TRAINING, TrainOptions
 from fastmlp.data import Dataset
 from fastmlp.data.arrays import from_arrays
@@ -290,12 +291,12 @@ def _checked(members: Any, folds: Any, sweep: Any) -> tuple[Any, int | None, Map
 
 def train_population(members: Sequence[Member], settings: list[dict[str, Any]], data: Dataset, backend: Backend, *,
                      seed: int, folds: int | None = None, order: str = "shared", watcher: Progress = SILENCE,
-                     should_stop: Callable[[], bool] | None = None) -> Population:
+                     should_stop: Callable[[], bool] | None = None, keeper: Keeper | None = None) -> Population:
     """Train members on data that suit them, without a look at the test part; see `fit_population`."""
     check_population(members, settings, data, folds, order)
     standardizer = fit_standardizer(members[0].options, data, folds=folds is not None)
     outcomes = train_members(members, data, standardizer, backend, seed=seed, order=order, watcher=watcher,
-                             should_stop=should_stop)
+                             should_stop=should_stop, keeper=keeper)
     return Population(outcomes, settings, data, standardizer, backend)
 
 

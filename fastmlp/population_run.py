@@ -12,18 +12,21 @@ import numpy as np
 from fastmlp.building import make_augmentation, make_backend, make_schedule, make_spec
 from fastmlp.config import TrainOptions
 from fastmlp.errors import DivergenceError
-from fastmlp.files import RESULT_FILE, make_run_folder, write_csv, write_json
+from fastmlp.files import write_csv, write_json
 from fastmlp.groups import smallest_part
+from fastmlp.interrupts import stop_on_interrupt
 from fastmlp.model import save_model
 from fastmlp.population import Population, check_population, train_population
 from fastmlp.progress import make_progress
-from fastmlp.run import describe_data, load, say_nothing, shape_of, stop_on_interrupt, write_circumstances
+from fastmlp.run import describe_data, load, open_run, say_nothing, shape_of
+from fastmlp.run_folders import RESULT_FILE, run_folder
 from fastmlp.sweeps import describe
 
 MOST_LINES = 12     # of settings in the table for people; summary.csv has them all
 
 
-def run_population(options: TrainOptions, say: Callable[[str], None] = print) -> tuple[Path, dict[str, Any]]:
+def run_population(options: TrainOptions, say: Callable[[str], None] = print, *,
+                   resumed: bool = False) -> tuple[Path, dict[str, Any]]:
     """Train a population and write everything about it to a folder.
 
     Parameters
@@ -32,6 +35,8 @@ def run_population(options: TrainOptions, say: Callable[[str], None] = print) ->
         What to do.
     say : callable, default print
         Receives lines for people; not called under `options.quiet`.
+    resumed : bool, default False
+        `options.out` holds a run of these options that was stopped: go on with it.
 
     Returns
     -------
@@ -39,12 +44,14 @@ def run_population(options: TrainOptions, say: Callable[[str], None] = print) ->
         Holds config.json, environment.json, members.csv, summary.csv, history.csv, curves.png, model.safetensors (the
         chosen setting's members that did not diverge, as an ensemble) and, written last, result.json.
     result : dict
-        What result.json holds; `status` is "finished" or "interrupted".
+        What result.json holds; `status` is "finished" or "interrupted", and then there are checkpoints to go on from.
 
     Raises
     ------
     FastMLPError
         Options, data or device cannot be used; nothing has been written then.
+    CheckpointError
+        The run cannot go on: something is not as it was. Its folder stays as it is.
     DivergenceError
         Every member diverged; everything but a model has been written.
     """
@@ -57,9 +64,9 @@ def run_population(options: TrainOptions, say: Callable[[str], None] = print) ->
     check_population(members, settings, data, options.folds, options.order)
     make_augmentation(options, data)        # or a sentence on why not, before there is a folder
     spec, failure = make_spec(options, data), None
-    with stop_on_interrupt(quiet=options.quiet) as interrupted:         # from here on Ctrl-C leaves a whole folder
-        folder = make_run_folder(options.out)
-        write_circumstances(folder, options, data, backend)
+    # From here on Ctrl-C leaves a whole folder.
+    with stop_on_interrupt(quiet=options.quiet) as interrupted, run_folder(options.out, resumed=resumed) as folder:
+        keeper = open_run(folder, options, data, backend, say, resumed=resumed)
         say(f"device {backend.description}" + (f" (auto: {backend.reason})" if backend.reason else ""))
         say(describe_data(data))
         say(f"model  {shape_of(spec)}: {spec.n_parameters} parameters; {len(members)} members"
@@ -67,7 +74,7 @@ def run_population(options: TrainOptions, say: Callable[[str], None] = print) ->
         began = time.perf_counter()
         population = train_population(
             members, settings, data, backend, seed=options.seed, folds=options.folds, order=options.order,
-            watcher=make_progress("quiet" if options.quiet else "auto"), should_stop=interrupted)
+            watcher=make_progress("quiet" if options.quiet else "auto"), should_stop=interrupted, keeper=keeper)
         status = "interrupted" if population.interrupted else "finished"
         try:
             population.choose()
@@ -76,12 +83,18 @@ def run_population(options: TrainOptions, say: Callable[[str], None] = print) ->
         if status == "finished":
             population.measure_test()
         result = summarize(population, status, time.perf_counter() - began)
+        if status == "interrupted":
+            result["interrupted_by"] = interrupted.by
         write_population(folder, population, result, n_train)
+        if status != "interrupted":
+            keeper.clear()
     if failure is not None:
         raise DivergenceError(f"{failure}; written to {folder}", step=failure.step, lr=failure.lr)
     for line in table(population):
         say(line)
     say(f"{status}: results in {folder}")
+    if status == "interrupted":
+        say(f"fastmlp train --resume {folder} goes on")
     return folder, result
 
 

@@ -14,11 +14,13 @@ from fastmlp.checks import check_batches
 from fastmlp.command_options import RANGE_TEST_READS, LrRangeOptions
 from fastmlp.config import TrainOptions
 from fastmlp.errors import FastMLPError
-from fastmlp.files import RESULT_FILE, make_run_folder, write_csv, write_json
+from fastmlp.files import write_csv, write_json
+from fastmlp.interrupts import stop_on_interrupt
 from fastmlp.options import plain
 from fastmlp.progress import make_progress
 from fastmlp.range_test import LrRange, measure_range, suggest
-from fastmlp.run import describe_data, load, say_nothing, shape_of, stop_on_interrupt, write_circumstances
+from fastmlp.run import describe_data, load, say_nothing, shape_of, write_circumstances
+from fastmlp.run_folders import RESULT_FILE, run_folder
 
 
 def run_lr_range(options: TrainOptions, own: LrRangeOptions,
@@ -52,8 +54,8 @@ def run_lr_range(options: TrainOptions, own: LrRangeOptions,
     backend, data = make_backend(options), load(options)
     check_batches(len(data.y_train), options.batch_size, options.batch_norm and bool(options.hidden))
     shape, failure = shape_of(make_spec(options, data)), None
-    with stop_on_interrupt(quiet=options.quiet) as interrupted:         # from here on Ctrl-C leaves a whole folder
-        folder = make_run_folder(options.out)
+    # From here on Ctrl-C leaves a whole folder.
+    with stop_on_interrupt(quiet=options.quiet) as interrupted, run_folder(options.out) as folder:
         used = {name: value for name, value in plain(options).items() if name in RANGE_TEST_READS}
         write_circumstances(folder, options, data, backend, {**used, **plain(own)})
         say(f"device {backend.description}" + (f" (auto: {backend.reason})" if backend.reason else ""))
@@ -73,6 +75,8 @@ def run_lr_range(options: TrainOptions, own: LrRangeOptions,
             "diverged_at": {str(k): rate for k, rate in sorted(found.diverged_at.items())},
             "device": backend.description,
         }
+        if not found.complete:
+            result["interrupted_by"] = interrupted.by
         write_range(folder, found, f"{data.name}, {shape}", log_axis=own.spacing == "geometric")
         write_json(folder / RESULT_FILE, result)
     if failure is not None:

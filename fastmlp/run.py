@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +14,7 @@ import numpy.typing as npt
 
 from fastmlp.backend import Backend
 from fastmlp.building import make_backend, make_examples, make_spec, make_trainer
+from fastmlp.checkpoints import Keeper
 from fastmlp.checks import check_batches
 from fastmlp.config import TrainOptions
 from fastmlp.data import Dataset, load_dataset
@@ -28,13 +24,16 @@ from fastmlp.data.standardize import Standardizer
 from fastmlp.errors import DivergenceError
 from fastmlp.evaluation import ensemble_accuracy, evaluate
 from fastmlp.examples import Examples
-from fastmlp.files import RESULT_FILE, make_run_folder, without_password, write_csv, write_json
+from fastmlp.files import without_password, write_csv, write_json
 from fastmlp.history import History
+from fastmlp.interrupts import stop_on_interrupt
 from fastmlp.layout import NetworkSpec
 from fastmlp.model import Model, save_model
 from fastmlp.options import plain
 from fastmlp.parameters import joined, make_network, tensors_of
 from fastmlp.progress import make_progress
+from fastmlp.resuming import check_circumstances, make_keeper
+from fastmlp.run_folders import RESULT_FILE, run_folder
 from fastmlp.trainer import Trainer
 from fastmlp.training import train
 
@@ -42,7 +41,8 @@ HISTORY_COLUMNS = ("step", "epoch", "lr", "train_loss", "train_cost", "train_acc
                    "val_loss", "val_cost", "val_accuracy")
 
 
-def run_training(options: TrainOptions, say: Callable[[str], None] = print) -> tuple[Path, dict[str, Any]]:
+def run_training(options: TrainOptions, say: Callable[[str], None] = print, *,
+                 resumed: bool = False) -> tuple[Path, dict[str, Any]]:
     """Train one network and write everything about it to a folder.
 
     Parameters
@@ -51,6 +51,8 @@ def run_training(options: TrainOptions, say: Callable[[str], None] = print) -> t
         What to do.
     say : callable, default print
         Receives lines for people; not called under `options.quiet`.
+    resumed : bool, default False
+        `options.out` holds a run of these options that was stopped: go on with it.
 
     Returns
     -------
@@ -58,12 +60,14 @@ def run_training(options: TrainOptions, say: Callable[[str], None] = print) -> t
         Holds config.json, environment.json, history.csv, model.safetensors, curves.png, weights.png (for images, with
         no or one hidden layer) and, written last, result.json.
     result : dict
-        What result.json holds; `status` is "finished" or "interrupted".
+        What result.json holds; `status` is "finished" or "interrupted", and then there is a checkpoint to go on from.
 
     Raises
     ------
     FastMLPError
         Options, data or device cannot be used; nothing has been written then.
+    CheckpointError
+        The run cannot go on: something is not as it was. Its folder stays as it is.
     DivergenceError
         The loss became NaN or infinite; the last good state has been written.
     """
@@ -74,31 +78,38 @@ def run_training(options: TrainOptions, say: Callable[[str], None] = print) -> t
     check_batches(n_train, options.batch_size, options.batch_norm and bool(options.hidden))
     trainer, parts, model = prepare(options, data, backend)
     history, failure = History(), None
-    with stop_on_interrupt(quiet=options.quiet) as interrupted:         # from here on Ctrl-C leaves a whole folder
-        folder = make_run_folder(options.out)
-        write_circumstances(folder, options, data, backend)
+    # From here on Ctrl-C leaves a whole folder.
+    with stop_on_interrupt(quiet=options.quiet) as interrupted, run_folder(options.out, resumed=resumed) as folder:
+        keeper = open_run(folder, options, data, backend, say, resumed=resumed)
         say(f"device {backend.description}" + (f" (auto: {backend.reason})" if backend.reason else ""))
         say(describe_data(data) + (", read from disk as needed" if parts["train"].on_disk else
                                    ", streamed from the host" if parts["train"].streams else ""))
         say(f"model  {shape_of(model.network.spec)}: {model.network.spec.n_parameters} parameters")
         status, began = "finished", time.perf_counter()
+        if keeper.begin(0, trainer, history):
+            say(f"resume from step {trainer.step} of {options.total_steps(n_train)}")
         try:
             train(trainer, options.total_steps(n_train), parts={k: parts[k] for k in ("train", "val") if k in parts},
                   evaluate_every=options.evaluate_every, watcher=make_progress("quiet" if options.quiet else "auto"),
                   should_stop=interrupted, history=history, description=f"{data.name} {shape_of(model.network.spec)}",
-                  precise_bn=options.precise_bn)
+                  precise_bn=options.precise_bn, keeper=keeper)
         except DivergenceError as error:
             status, failure = "diverged", error
         except KeyboardInterrupt:                                       # a second Ctrl-C, amid an epoch
             status = "interrupted"
+            keeper.save_if_none(trainer, history)
         if status == "finished" and trainer.step < options.total_steps(n_train):
             status = "interrupted"
         result = summarize(trainer, history, parts if status == "finished" else {}, status,
                            time.perf_counter() - began)
+        if status == "interrupted":
+            result["interrupted_by"] = interrupted.by
         if status == "finished" and trainer.snapshots:
             model = snapshot_ensemble(model, trainer)
             result |= measure_ensemble(model, parts)
         write_results(folder, options, data, model, trainer, history, result)
+        if status != "interrupted":
+            keeper.clear()
     if failure is not None:
         raise DivergenceError(f"{failure}; written to {folder}", step=failure.step, lr=failure.lr)
     if status == "finished":
@@ -108,7 +119,20 @@ def run_training(options: TrainOptions, say: Callable[[str], None] = print) -> t
             say(f"       ensemble of {model.network.members} cycles' ends: {result['ensemble_test_accuracy']:.4f}, by "
                 f"vote {result['ensemble_vote_test_accuracy']:.4f}")
     say(f"{status}: results in {folder}")
+    if status == "interrupted":
+        say(f"fastmlp train --resume {folder} goes on")
     return folder, result
+
+
+def open_run(folder: Path, options: TrainOptions, data: Dataset, backend: Backend, say: Callable[[str], None], *,
+             resumed: bool) -> Keeper:
+    """Write what a run begins with, or see that it is as it was; what keeps its checkpoints."""
+    keeper = make_keeper(folder, options, data, backend)
+    if resumed:
+        keeper.together = check_circumstances(folder, data, backend, say).get("together")
+    else:
+        write_circumstances(folder, options, data, backend)
+    return keeper
 
 
 def load(options: TrainOptions) -> Dataset:
@@ -136,34 +160,6 @@ def prepare(options: TrainOptions, data: Dataset, backend: Backend) -> tuple[Tra
     parts, spec = make_examples(options, data, standardizer, backend), make_spec(options, data)
     trainer = make_trainer([options], spec, parts, seed=options.seed)
     return trainer, parts, Model(trainer.network, standardizer, data.classes, data.image_shape, data.feature_names)
-
-
-@contextmanager
-def stop_on_interrupt(quiet: bool = False) -> Iterator[Callable[[], bool]]:
-    """Within this context the first Ctrl-C only makes the yielded function say yes; a second one interrupts as usual.
-
-    So training ends between two steps, in a whole state, and its results are written. In threads other than the main
-    one signals cannot be caught and nothing is changed.
-    """
-    seen = False
-
-    def note(*_: Any) -> None:
-        nonlocal seen
-        seen = True
-        signal.signal(signal.SIGINT, previous)
-        if not quiet:
-            with contextlib.suppress(OSError):      # not print: the stream may be amid a line of its own
-                os.write(2, b"\nstopping and saving; Ctrl-C again to hurry\n")
-
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    previous = signal.getsignal(signal.SIGINT)
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield lambda: seen
-    finally:
-        signal.signal(signal.SIGINT, previous)
 
 
 def summarize(trainer: Trainer, history: History, parts: dict[str, Examples], status: str,

@@ -22,7 +22,7 @@ from fastmlp.checks import check_batches, check_suits
 from fastmlp.dropout import Dropout, Masks
 from fastmlp.errors import ConfigError, DivergenceError, FastMLPError
 from fastmlp.examples import Batch, Examples
-from fastmlp.good_state import GoodState
+from fastmlp.good_state import GoodState, Kept, Moment
 from fastmlp.network import Network
 from fastmlp.optimizers import Optimizer
 from fastmlp.parameters import Tensors, tensors_of
@@ -38,10 +38,12 @@ MOST_RECORDINGS = 4     # kept: whole stretches, the end of an epoch, and what a
 
 @dataclass(frozen=True)
 class EpochReport:
-    """What one pass over the data did.
+    """What one pass over the data did, or a part of one.
 
     Attributes
     ----------
+    first : int
+        Steps of the same epoch that had been made before.
     losses : ndarray (steps, M)
         The batch loss of each step before its update.
     seconds : float
@@ -49,9 +51,10 @@ class EpochReport:
     n_examples : int
         Examples seen.
     complete : bool
-        Whether all steps that were asked for were made.
+        Whether the epoch is over: all steps that were asked for were made.
     """
 
+    first: int
     losses: npt.NDArray[Any]
     seconds: float
     n_examples: int
@@ -102,6 +105,8 @@ class Trainer:
     ----------
     step, epoch : int
         Updates made, epochs begun.
+    position : int
+        Steps made of an epoch that was stopped; 0 between epochs.
     rate_factor : float
         Multiplies the schedule; 1 unless a stopping rule lowers it.
     snapshots : dict
@@ -131,7 +136,7 @@ class Trainer:
         self.batch_size, self.bn_decay, self.shuffle = batch_size, bn_decay, shuffle
         self.dropout, self.label_smoothing = dropout if dropout is not None and dropout.rate else None, label_smoothing
         self.rng, self.move_rng = generator(seed, Stream.ORDER), generator(seed, Stream.AUGMENTATION)
-        self.step = self.epoch = 0
+        self.step = self.epoch = self.position = 0
         self.rate_factor = 1.0
         self.snapshot_steps, self.snapshots = frozenset(snapshot_steps), dict[int, Tensors]()
         self.record = record and network.backend.records
@@ -139,8 +144,26 @@ class Trainer:
         self._seen: set[tuple[int, ...]] = set()        # stretches of steps that have run, call by call
         optimizer.prepare(network)
         self.frozen: list[Divergence | None] = [None] * network.members
-        self._good = GoodState(network, optimizer)
+        self.states = GoodState(network, optimizer, self.moment())
         self._batches: dict[int, Batch] = {}
+
+    @property
+    def generators(self) -> list[np.random.Generator]:
+        """All random generators: of the order, of the moves, of each member's dropout.
+
+        Between calls they stand at the beginning of the epoch that comes next, or goes on.
+        """
+        return [self.rng, self.move_rng, *(self.dropout.generators if self.dropout is not None else ())]
+
+    def moment(self) -> Moment:
+        """Now."""
+        return Moment(self.step, self.epoch, tuple(one.bit_generator.state for one in self.generators))
+
+    def go_to(self, moment: Moment) -> None:
+        """Have it be another moment, between epochs. What is in arrays stays."""
+        self.step, self.epoch, self.position = moment.step, moment.epoch, 0
+        for one, state in zip(self.generators, moment.generators, strict=True):
+            one.bit_generator.state = dict(state)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -159,35 +182,42 @@ class Trainer:
 
     def run_epoch(self, max_steps: int | None = None, watcher: Progress = SILENCE,
                   should_stop: Callable[[], bool] | None = None) -> EpochReport:
-        """One pass over the data in a new order, or its first `max_steps` steps.
+        """One pass over the data in a new order, or what is left of one that was stopped; at most `max_steps` steps.
 
         The watcher is told, and `should_stop` asked, before every step, or on a GPU every stretch of recorded steps.
+        After it has said yes, the next call goes on where this one stopped, as if it had not. An epoch that
+        `max_steps` cut short is over.
 
         Raises
         ------
         DivergenceError
             A step's loss was NaN or infinite, and there is no other member to go on with (see `frozen`); the network
-            has its parameters from the beginning of the epoch again.
+            is in its last good state again, which is that of the beginning of this epoch or of the one before.
         """
         network, examples, backend = self.network, self.examples, self.network.backend
-        n_steps = min(self.steps_per_epoch, self.steps_per_epoch if max_steps is None else max_steps)
-        rates = self.rates(self.step, n_steps)
-        self._good.keep(self.optimizer)
-        planned = self._stretches(n_steps)
-        lengths = [sum(sizes) for sizes in planned]
+        first = self.position
+        n_steps = self.steps_per_epoch if max_steps is None else min(self.steps_per_epoch, first + max_steps)
+        rates = self.rates(self.step, n_steps - first)
+        began = self.moment()
+        if not first:
+            self.states.keep(self.optimizer, began)
+        lengths = [sum(sizes) for sizes in self._stretches(n_steps)]
         order = examples.order(self.rng, lengths) if self.shuffle else np.arange(examples.n)
         moves = examples.moves(self.move_rng)
-        began = time.perf_counter()
-        plan = np.concatenate([rates, self.optimizer.constants(n_steps)], axis=1)       # (steps, M + constants)
-        keys = None
-        if self.dropout is not None:
-            keys = backend.asarray(self.dropout.keys(n_steps, len(network.spec.hidden)))        # (steps, layers, M)
-        plan, losses = backend.asarray(plan.astype(network.dtype)), network.empty((n_steps, network.members))
+        keys = None if self.dropout is None else self.dropout.keys(n_steps, len(network.spec.hidden))[first:]
+        seen = first * self.batch_size
+        order, moves = order[seen:], None if moves is None else moves[:, seen:]
+        planned = self._stretches(n_steps, first)
+        started = time.perf_counter()
+        plan = np.concatenate([rates, self.optimizer.constants(n_steps - first)], axis=1)   # (steps, M + constants)
+        keys = None if keys is None else backend.asarray(keys)                              # (steps, layers, M)
+        plan, losses = backend.asarray(plan.astype(network.dtype)), network.empty((n_steps - first, network.members))
         done = 0
         try:
             # A diverging loss is found below, by looking at it.
             with np.errstate(all="ignore"), backend.explaining_memory():
-                for sizes, rows in zip(planned, examples.deliver(order, lengths, moves), strict=True):
+                for sizes, rows in zip(planned, examples.deliver(order, [sum(sizes) for sizes in planned], moves),
+                                       strict=True):
                     if should_stop is not None and should_stop():
                         break
                     until = done + len(sizes)
@@ -198,20 +228,25 @@ class Trainer:
                         self.snapshots[self.step + done] = tensors_of(network)
                     watcher.step(self.step + done)
         except BaseException:                           # possibly amid an update: go back to a state that is whole
-            self.optimizer = self._good.restore()
+            self._go_back(self.states.undo())
             raise
         host_losses = backend.to_host(losses)[:done]    # waits for the device, once an epoch
-        seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - started
+        self._find_divergence(host_losses, rates)
         self.restore_frozen()
-        self._check_finite(host_losses, rates)
+        complete = first + done == n_steps
+        if not complete:
+            self.go_to(began)
         self.step += done
         self.optimizer.step += done
-        self.epoch += 1
-        return EpochReport(host_losses, seconds, min(done * self.batch_size, examples.n), done == n_steps)
+        self.epoch += bool(done and not first)
+        self.position = 0 if complete else first + done
+        n_examples = min(n_steps * self.batch_size, examples.n) - seen if complete else done * self.batch_size
+        return EpochReport(first, host_losses, seconds, n_examples, complete)
 
     def restore_frozen(self) -> None:
         """Put the frozen members' parts of the state back to what they were before they diverged."""
-        self._good.restore_members(np.flatnonzero(self.is_frozen))
+        self.states.restore_members(np.flatnonzero(self.is_frozen))
 
     def _circumstances(self, sizes: tuple[int, ...]) -> list[Any]:
         """What a step takes for granted, next to its arguments: memory, objects and numbers."""
@@ -223,8 +258,8 @@ class Trainer:
                 *optimizer.state.values(), *buffers, *settings, self.bn_decay, self.label_smoothing,
                 0.0 if self.dropout is None else self.dropout.rate]
 
-    def _stretches(self, n_steps: int) -> list[tuple[int, ...]]:
-        """The next steps' batch sizes, grouped as the steps run together: one by one, or as many as are recorded.
+    def _stretches(self, n_steps: int, first: int = 0) -> list[tuple[int, ...]]:
+        """Batch sizes of an epoch's steps from `first` on, grouped as they run together: one by one, or as recorded.
 
         A group ends where a snapshot is due.
         """
@@ -233,9 +268,9 @@ class Trainer:
         at_once = self.network.backend.steps_at_once(work) if self.record else 1
         if self.examples.streams:
             at_once = min(at_once, max(1, self.examples.rows_at_once // self.batch_size))
-        due = {step - self.step for step in self.snapshot_steps}
-        bounds = sorted({*range(0, n_steps, at_once), n_steps, *(due & set(range(n_steps)))})
-        return [tuple(sizes[first:last]) for first, last in pairwise(bounds)]
+        due = {step - (self.step - self.position) for step in self.snapshot_steps}
+        bounds = {*range(0, n_steps, at_once), first, n_steps, *(due & set(range(n_steps)))}
+        return [tuple(sizes[start:end]) for start, end in pairwise(sorted(bound for bound in bounds if bound >= first))]
 
     @property
     def _statistics_begun(self) -> bool:
@@ -301,9 +336,13 @@ class Trainer:
             network.update_running(self.bn_decay)
             start += n
 
-    def _check_finite(self, losses: npt.NDArray[Any], rates: npt.NDArray[np.float64]) -> None:
-        bad = ~np.isfinite(losses)                      # (steps, M)
-        for member in np.flatnonzero(bad.any(axis=0) & ~self.is_frozen):
+    def _find_divergence(self, losses: npt.NDArray[Any], rates: npt.NDArray[np.float64]) -> None:
+        """Look at the losses (steps, M) of the steps that come after `step`, made at these rates."""
+        bad = ~np.isfinite(losses) & ~self.is_frozen    # (steps, M)
+        # The first loss tells of the state that the epoch began with. If nobody's was good, all go back further.
+        if len(losses) and not self.position and not (bad[0] | self.is_frozen).all():
+            self.states.confirm(np.flatnonzero(bad[0]))
+        for member in np.flatnonzero(bad.any(axis=0)):
             k = int(bad[:, member].argmax())
             self.diverged(f"the loss became {losses[k, member]}", self.step + k + 1, float(rates[k, member]),
                           int(member))
@@ -313,11 +352,15 @@ class Trainer:
         members = self.network.members
         if members > 1:
             self.frozen[member] = Divergence(what, step, lr)
-            self._good.restore_members([member])
+            self.states.restore_members([member])
             if not self.is_frozen.all():
                 return
-        self.optimizer = self._good.restore()
+        self._go_back(self.states.restore())
         who = f" in member {member}, the last of {members} that had not diverged" if members > 1 else ""
         remedy = "try a lower learning rate" if step else "the initial weights or the penalty are too large"
         raise DivergenceError(f"{what} at step {step}, learning rate {lr:.3g}{who}: the state of the last good epoch "
                               f"is kept; {remedy}", step=step, lr=lr)
+
+    def _go_back(self, kept: Kept) -> None:
+        self.optimizer = kept.optimizer
+        self.go_to(kept.moment)

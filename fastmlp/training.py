@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from fastmlp.checkpoints import Keeper
 from fastmlp.errors import ConfigError
 from fastmlp.evaluation import Score, evaluate
 from fastmlp.examples import Examples
@@ -17,7 +19,8 @@ from fastmlp.trainer import SILENCE, Trainer
 
 def train(trainer: Trainer, total_steps: int, *, parts: Mapping[str, Examples], evaluate_every: int = 1,
           watcher: Progress = SILENCE, should_stop: Callable[[], bool] | None = None,
-          history: History | None = None, description: str = "training", precise_bn: bool = False) -> History:
+          history: History | None = None, description: str = "training", precise_bn: bool = False,
+          keeper: Keeper | None = None) -> History:
     """Train until `total_steps` updates are made, measuring on the way.
 
     Parameters
@@ -34,7 +37,7 @@ def train(trainer: Trainer, total_steps: int, *, parts: Mapping[str, Examples], 
         Told about every step (recorded ones together) and epoch; silent by default.
     should_stop : callable, optional
         Asked before every step, or stretch of recorded steps; when it says yes, training ends there, without a last
-        evaluation.
+        evaluation. Called again, it goes on as if it had not been stopped.
     history : History, optional
         Filled as training goes, so that it is there after an error too; continued if it has rows.
     description : str, default "training"
@@ -42,6 +45,8 @@ def train(trainer: Trainer, total_steps: int, *, parts: Mapping[str, Examples], 
     precise_bn : bool, default False
         After the last step, before the last evaluation, measure batch norm's statistics anew, over the trainer's
         examples; a training that is stopped keeps its moving averages.
+    keeper : Keeper, optional
+        Saves checkpoints on the way, and where training is stopped.
 
     Returns
     -------
@@ -60,29 +65,42 @@ def train(trainer: Trainer, total_steps: int, *, parts: Mapping[str, Examples], 
     if precise_bn:
         check_precise_bn(trainer.network)
     history = History() if history is None else history
+    if trainer.position and history.rows and history.rows[-1]["step"] == trainer.step:
+        history.rows.pop()                              # of where the training was stopped
     total_epochs = -(-total_steps // trainer.steps_per_epoch)
     watcher.start(total_steps, total_epochs, description)
     try:
         if not history.rows:
             history.rows.append(_measure(trainer, parts))
         while trainer.step < total_steps:
-            report = trainer.run_epoch(total_steps - trainer.step, watcher, should_stop)
-            history.epoch_seconds.append(report.seconds)
-            history.epoch_examples.append(report.n_examples)
-            history.epoch_is_whole.append(report.n_examples == trainer.examples.n)
-            stopped = not report.complete
-            if precise_bn and trainer.step >= total_steps:
-                measure_statistics(trainer.network, trainer.examples, trainer.batch_size)
-                trainer.restore_frozen()
-            due = trainer.step >= total_steps or (trainer.epoch % evaluate_every == 0 and not stopped)
-            row = _measure(trainer, parts if due else {})
-            history.rows.append(row)
-            watcher.epoch_done(row)
+            report = trainer.run_epoch(total_steps - trainer.step, watcher, _pauses(should_stop, keeper))
+            if len(report.losses):
+                history.add_epoch(report.seconds, report.n_examples, goes_on=report.first > 0, n=trainer.examples.n)
+            if report.complete:
+                if precise_bn and trainer.step >= total_steps:
+                    measure_statistics(trainer.network, trainer.examples, trainer.batch_size)
+                    trainer.restore_frozen()
+                due = trainer.step >= total_steps or trainer.epoch % evaluate_every == 0
+                row = _measure(trainer, parts if due else {})
+                history.rows.append(row)
+                watcher.epoch_done(row)
+            stopped = not report.complete and should_stop is not None and should_stop()
+            if keeper is not None and (stopped or keeper.wants(trainer, total_steps)):
+                keeper.save(trainer, history)
             if stopped:
+                if trainer.position:
+                    history.rows.append(_measure(trainer, {}))
                 break
     finally:
         watcher.finish()
     return history
+
+
+def _pauses(should_stop: Callable[[], bool] | None, keeper: Keeper | None) -> Callable[[], bool]:
+    """When to stop amid an epoch: when asked to, or to save; but not before one more step has been made."""
+    asked = itertools.count()
+    return lambda: (should_stop is not None and should_stop()) or (
+        next(asked) > 0 and keeper is not None and keeper.is_time())
 
 
 def _measure(trainer: Trainer, parts: Mapping[str, Examples]) -> Row:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastmlp import files
+from fastmlp import files, run_folders
 from fastmlp.errors import OutputError
 
 
@@ -54,7 +54,7 @@ def test_the_target_is_replaced_only_after_its_content_is_on_disk(tmp_path, monk
     seen = []
     monkeypatch.setattr(os, "fsync", lambda descriptor: seen.append(target.read_text()))
     files.write_atomically(target, "new")
-    assert seen == ["old"]
+    assert seen == ["old", "new"]                   # of the file, and after the rename of its folder
     assert target.read_text() == "new"
 
 
@@ -83,30 +83,30 @@ def test_a_name_as_long_as_the_file_system_allows_is_fine(tmp_path):
 
 def test_default_folders_of_one_second_are_numbered(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(files.time, "strftime", lambda form: "20260102-030405")
-    made = [files.make_run_folder() for _ in range(3)]
+    monkeypatch.setattr(run_folders.time, "strftime", lambda form: "20260102-030405")
+    made = [run_folders.make_run_folder() for _ in range(3)]
     assert made == [Path("runs/20260102-030405"), Path("runs/20260102-030405-2"), Path("runs/20260102-030405-3")]
 
 
 def test_runs_that_start_together_get_different_folders(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(files.time, "strftime", lambda form: "same")
+    monkeypatch.setattr(run_folders.time, "strftime", lambda form: "same")
     with ThreadPoolExecutor(8) as pool:
-        made = list(pool.map(lambda _: files.make_run_folder(), range(24)))
+        made = list(pool.map(lambda _: run_folders.make_run_folder(), range(24)))
     assert len(set(made)) == 24
 
 
 def test_a_folder_of_a_finished_run_is_refused_and_untouched(tmp_path):
     (tmp_path / "result.json").write_text("{}")
     with pytest.raises(OutputError, match="already holds a finished run"):
-        files.make_run_folder(tmp_path)
+        run_folders.make_run_folder(tmp_path)
     assert names(tmp_path) == ["result.json"]
 
 
 def test_a_folder_of_an_unfinished_run_is_taken_again(tmp_path):
     for name in ("config.json", "environment.json", "weights.png", "notes.txt"):
         (tmp_path / name).touch()
-    assert files.make_run_folder(str(tmp_path)) == tmp_path
+    assert run_folders.make_run_folder(str(tmp_path)) == tmp_path
     assert names(tmp_path) == ["notes.txt"]     # nothing stale stays, and the proof that it can be written to is gone
 
 
@@ -114,7 +114,7 @@ def test_a_folder_of_an_unfinished_run_is_taken_again(tmp_path):
 def test_a_folder_with_somebody_elses_files_of_these_names_is_refused(tmp_path, name):
     (tmp_path / name).write_text("precious")
     with pytest.raises(OutputError, match=f"holds {name}"):
-        files.make_run_folder(tmp_path)
+        run_folders.make_run_folder(tmp_path)
     assert (tmp_path / name).read_text() == "precious"
 
 
@@ -124,29 +124,29 @@ def test_names_that_are_no_text_can_be_written(tmp_path):
 
 
 def test_a_new_folder_is_made_with_its_parents(tmp_path):
-    assert files.make_run_folder(tmp_path / "a" / "b").is_dir()
+    assert run_folders.make_run_folder(tmp_path / "a" / "b").is_dir()
 
 
 def test_a_file_is_no_run_folder(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="it is not a folder"):
-        files.make_run_folder(tmp_path / "file")
+        run_folders.make_run_folder(tmp_path / "file")
     with pytest.raises(OutputError, match=r"cannot write results to .*below"):
-        files.make_run_folder(tmp_path / "file" / "below")
+        run_folders.make_run_folder(tmp_path / "file" / "below")
 
 
 def test_a_file_named_runs_is_reported(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").touch()
     with pytest.raises(OutputError, match="cannot write results to runs"):
-        files.make_run_folder()
+        run_folders.make_run_folder()
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux's /proc")
 def test_a_folder_that_exists_but_takes_no_files_is_found_out_at_once():
     # Even the root user, whom permission bits do not bind, cannot make a file here.
     with pytest.raises(OutputError, match="cannot write results to /proc/self/task"):
-        files.make_run_folder("/proc/self/task")
+        run_folders.make_run_folder("/proc/self/task")
 
 
 def test_csv_numbers_read_back_exactly(tmp_path):

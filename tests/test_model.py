@@ -13,6 +13,7 @@ from fastmlp.errors import DataError, ModelFileError
 from fastmlp.layout import NetworkSpec
 from fastmlp.model import Model, load_model, save_model
 from fastmlp.network import Network
+from fastmlp.tensor_files import write_tensors
 
 BACKEND = resolve("cpu")
 
@@ -94,7 +95,7 @@ def rewrite(path, change):
     header = json.loads(json.loads(data[8:8 + length])["__metadata__"]["fastmlp"])
     tensors = load(data)
     change(header, tensors)
-    path.write_bytes(save(tensors, metadata={"fastmlp": json.dumps(header)}))
+    write_tensors(path, header, tensors)
 
 
 def remove_weight(header, tensors):

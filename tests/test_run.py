@@ -268,7 +268,7 @@ def test_options_reach_what_they_are_about(options, wanted):
     from fastmlp.seeds import Stream, generator
 
     parsed = vars(_parser().parse_args(["train", "--hidden", "200", *options]))
-    options = build(TrainOptions, {k: v for k, v in parsed.items() if k not in ("command", "config")})
+    options = build(TrainOptions, {k: v for k, v in parsed.items() if k not in ("command", "config", "resume")})
     trainer, _, _ = prepare(options, load_dataset("digits", seed=options.seed), resolve("cpu"))
     per_epoch = trainer.steps_per_epoch
     found = {

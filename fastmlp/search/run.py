@@ -15,8 +15,9 @@ from fastmlp.building import make_backend
 from fastmlp.config import TrainOptions
 from fastmlp.data import Dataset
 from fastmlp.errors import DivergenceError, OutputError
-from fastmlp.files import RESULT_FILE, make_run_folder, without_password, write_atomically, write_csv, write_json
+from fastmlp.files import without_password, write_atomically, write_csv, write_json
 from fastmlp.history import History
+from fastmlp.interrupts import stop_on_interrupt
 from fastmlp.options import non_default_toml, plain
 from fastmlp.progress import Progress, make_progress
 from fastmlp.run import (
@@ -24,11 +25,11 @@ from fastmlp.run import (
     load,
     prepare,
     say_nothing,
-    stop_on_interrupt,
     summarize,
     write_circumstances,
     write_results,
 )
+from fastmlp.run_folders import RESULT_FILE, make_run_folder
 from fastmlp.search.core import POLL, Search, count, wait
 from fastmlp.search.options import SearchOptions
 from fastmlp.search.plots import plot_search
@@ -111,6 +112,7 @@ def _run(search: Search, folder: Path, backend: Backend, watcher: Progress,
             if not (folder / RESULT_FILE).exists():
                 write_json(folder / RESULT_FILE, result)
     if result["status"] == "interrupted":
+        result["interrupted_by"] = interrupted.by
         again = "the same command" + ("" if base.out is not None else f" with --out {folder}")
         say(f"interrupted after {count(len(search.ledger.records()), 'trial')}, which are kept in "
             f"{search.storage.name}: {again} goes on")

@@ -15,9 +15,10 @@ from fastmlp import __version__
 from fastmlp.building import make_backend
 from fastmlp.command_options import StudyOptions
 from fastmlp.config import TrainOptions
-from fastmlp.files import make_folder
+from fastmlp.interrupts import Interruption, stop_on_interrupt
 from fastmlp.progress import make_progress
-from fastmlp.run import say_nothing, stop_on_interrupt
+from fastmlp.run import say_nothing
+from fastmlp.run_folders import make_folder
 from fastmlp.studies import gradients
 from fastmlp.studies.analysis import find, group_runs, label_rows, values_of
 from fastmlp.studies.catalogue import Study, find_studies
@@ -34,7 +35,7 @@ REPORTED_ON = "cifar10"         # the data set of all reports
 
 
 def run_studies(names: Sequence[str], options: StudyOptions,
-                say: Callable[[str], None] = print) -> tuple[Path, Report | None]:
+                say: Callable[[str], None] = print) -> tuple[Path, Report | Interruption]:
     """Train what studies need, where it is not kept from before, and write the page about them.
 
     Parameters
@@ -51,7 +52,7 @@ def run_studies(names: Sequence[str], options: StudyOptions,
     folder : Path
         Holds `trials/`, a file for each finished trial, and report.html, report.md, tables/ and figures/.
     report : Report or None
-        What was found; None after an interruption, when only the trials have been written.
+        What was found; the interruption, after one, when only the trials have been written.
 
     Raises
     ------
@@ -76,7 +77,7 @@ def run_studies(names: Sequence[str], options: StudyOptions,
         whole = laboratory.train(plan, say, bar, interrupted)
         if not whole:
             say(f"interrupted: the finished trials are kept in {folder}; the same command goes on")
-            return folder, None
+            return folder, interrupted
     comparable = options.data == REPORTED_ON and not options.quick
     say("figures and page")
     findings = tuple(_find(study, options, laboratory, comparable) for study in studies)

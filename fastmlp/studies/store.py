@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,8 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from fastmlp import __version__
-from fastmlp.data import Dataset
-from fastmlp.data.validate import row_chunks
 from fastmlp.errors import DataError
 from fastmlp.files import write_atomically, write_json
 from fastmlp.options import plain
@@ -129,14 +126,3 @@ class TrialStore:
 
     def _path(self, trial: Trial) -> Path:
         return self.folder / f"{trial.key}.json"
-
-
-def fingerprint(data: Dataset) -> str:
-    """A few letters that differ between data sets; of one data set it is that of one way to divide it."""
-    digest = hashlib.sha256(repr((data.name, data.classes.tolist())).encode())
-    for x, y in ((data.x_train, data.y_train), (data.x_val, data.y_val), (data.x_test, data.y_test)):
-        digest.update(repr((x.shape, str(x.dtype))).encode())
-        digest.update(np.ascontiguousarray(y, np.int64).tobytes())
-        for rows in row_chunks(*x.shape):
-            digest.update(np.ascontiguousarray(x[rows]).tobytes())
-    return digest.hexdigest()[:20]

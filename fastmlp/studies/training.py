@@ -15,6 +15,7 @@ from typing import Any
 from fastmlp.backend import Backend
 from fastmlp.config import TrainOptions
 from fastmlp.data import Dataset
+from fastmlp.data.fingerprint import fingerprint
 from fastmlp.errors import ConfigError
 from fastmlp.evaluation import evaluate, predict_logits
 from fastmlp.examples import Examples
@@ -23,7 +24,7 @@ from fastmlp.population import ROW, Population
 from fastmlp.progress import Progress
 from fastmlp.run import load
 from fastmlp.studies.catalogue import Study, Trial
-from fastmlp.studies.store import Result, TrialStore, fingerprint
+from fastmlp.studies.store import Result, TrialStore
 from fastmlp.trials import train_trials, trained_together
 
 HISTORY = ("step", "epoch", "lr", *ROW)

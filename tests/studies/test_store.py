@@ -7,9 +7,10 @@ import pytest
 
 from fastmlp.config import TrainOptions
 from fastmlp.data import load_dataset
+from fastmlp.data.fingerprint import fingerprint
 from fastmlp.errors import DataError
 from fastmlp.studies.catalogue import Trial
-from fastmlp.studies.store import Result, TrialStore, fingerprint
+from fastmlp.studies.store import Result, TrialStore
 
 TRIAL = Trial(TrainOptions(hidden=(5,), evaluate_every=2))
 RESULT = Result("finished", 1.5, 2, {"test_accuracy": 0.25}, {"step": [0.0, 9.0], "val_loss": [2.0, math.nan]})

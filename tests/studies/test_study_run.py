@@ -11,6 +11,7 @@ import pytest
 from fastmlp.cli import main
 from fastmlp.command_options import StudyOptions
 from fastmlp.errors import ConfigError, DataError, OutputError
+from fastmlp.interrupts import Interruption
 from fastmlp.studies import training
 from fastmlp.studies.run import run_studies
 
@@ -122,15 +123,20 @@ def test_the_page_tells_a_command_that_can_be_copied(tmp_path, monkeypatch):
 def test_an_interruption_keeps_what_is_finished_and_the_same_command_goes_on(tmp_path, monkeypatch, trained):
     lines, trials = [], tmp_path / "trials"
 
+    class AfterAGroup(Interruption):
+        def __call__(self):
+            self.by = "SIGTERM" if any(trials.glob("*.json")) else None
+            return super().__call__()
+
     @contextlib.contextmanager
     def interrupted_after_a_group(quiet):
-        yield lambda: any(trials.glob("*.json"))
+        yield AfterAGroup()
 
     given = StudyOptions(data="digits", quick=True, seeds=2, device="cpu", out=tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr("fastmlp.studies.run.stop_on_interrupt", interrupted_after_a_group)
         folder, report = run_studies(["003-init-sensitivity"], given, lines.append)
-    assert report is None
+    assert report.by == "SIGTERM"
     assert lines[-1] == f"interrupted: the finished trials are kept in {folder}; the same command goes on"
     assert not (folder / "report.html").exists()
     kept = len(list(trials.glob("*.json")))

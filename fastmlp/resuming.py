@@ -1,0 +1,106 @@
+"""Going on with a run that was stopped: with its own options, and only if nothing else is different."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fastmlp import __version__
+from fastmlp.backend import Backend
+from fastmlp.checkpoints import Keeper, checkpoint_files, read_header
+from fastmlp.config import TrainOptions
+from fastmlp.data import Dataset
+from fastmlp.data.fingerprint import fingerprint
+from fastmlp.errors import CheckpointError, ConfigError, OutputError
+from fastmlp.options import build, flag, from_table, plain
+from fastmlp.run_folders import FIRST_FILES, RESULT_FILE
+
+#: Options on which no number depends, so that they may be others when a run goes on. What is at `data_dir` is compared.
+FREE = ("data_dir", "threads", "checkpoint_every", "quiet")
+
+
+def resumed_options(folder: Path, given: Mapping[str, Any]) -> TrainOptions:
+    """The options of the run in a folder, with those of `FREE` that are given now.
+
+    Raises
+    ------
+    CheckpointError
+        There is no run to go on with, or it was begun by another version.
+    ConfigError
+        Another option is given with another value than the run has.
+    """
+    if not folder.is_dir():
+        raise CheckpointError(f"--resume {folder}: there is no such folder")
+    if (folder / RESULT_FILE).exists() and not checkpoint_files(folder):
+        raise CheckpointError(f"--resume {folder}: that run was not stopped; its result is in {RESULT_FILE}")
+    header = read_header(folder)
+    if header.get("version") != __version__:
+        raise CheckpointError(f"--resume {folder}: it was begun by fastmlp {header.get('version')}, and this is "
+                              f"{__version__}, whose numbers may be others: go on with that version")
+    table = header.get("options")
+    if not isinstance(table, dict):
+        raise CheckpointError(f"--resume {folder}: its checkpoint does not say with which options it was begun")
+    try:
+        known = {name: value for name, value in table.items() if value is not None}
+        begun = build(TrainOptions, from_table(known, f"--resume {folder}", TrainOptions))
+    except ConfigError as error:
+        raise CheckpointError(f"--resume {folder}: the options in its checkpoint are not whole ({error})") from error
+    wanted = build(TrainOptions, {**vars(begun), **{name: value for name, value in given.items() if name != "out"}})
+    if "out" in given:
+        raise ConfigError(f"--out {given['out']}: a run that goes on stays in its folder, {folder}: leave it out")
+    for name in given:
+        old, new = getattr(begun, name), getattr(wanted, name)
+        if name not in FREE and old != new:
+            raise ConfigError(f"{flag(name)} {_shown(new)}: the run in {folder} was begun with {_shown(old)}; leave it "
+                              f"out, or begin another run")
+    return replace(wanted, out=folder)
+
+
+def _shown(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def make_keeper(folder: Path, options: TrainOptions, data: Dataset, backend: Backend) -> Keeper:
+    """What saves the checkpoints of a run whose config.json has been written."""
+    return Keeper(folder, options.checkpoint_every, lambda: {
+        "version": __version__, "options": {**plain(options), "out": None}, "config": _config(folder),
+        "data": fingerprint(data), "device": backend.name, "computed_by": backend.description})
+
+
+def check_circumstances(folder: Path, data: Dataset, backend: Backend, say: Callable[[str], None]) -> dict[str, Any]:
+    """Compare what a run was begun with and what there is now; the header of its checkpoints.
+
+    Raises
+    ------
+    CheckpointError
+        The data, the device or config.json is not as it was.
+    """
+    header = read_header(folder)
+    if _config(folder) != header.get("config"):
+        theirs, ours = _config(folder), header.get("config") or {}
+        name = next((name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)), "it")
+        raise CheckpointError(f"--resume {folder}: {name} is {theirs.get(name)!r} in config.json, and the run was "
+                              f"begun with {ours.get(name)!r}: put that back, or begin another run")
+    if header.get("device") != backend.name:
+        raise CheckpointError(f"--resume {folder}: the run was begun on the {header.get('device')}, and this is the "
+                              f"{backend.name}, whose numbers differ: go on with --device {header.get('device')}")
+    found = fingerprint(data)
+    if header.get("data") != found:
+        raise CheckpointError(f"--resume {folder}: {data.name} holds other data, or other rows to train on, than the "
+                              f"run was begun with (fingerprint {found}, not {header.get('data')}): bring those back")
+    if header.get("computed_by") != backend.description:
+        say(f"note   this is {backend.description}, and the run was begun on {header.get('computed_by')}: last digits "
+            f"may differ")
+    return header
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    path = folder / FIRST_FILES[0]
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise OutputError(f"{path}: cannot be read ({str(error)[:200]})") from error
+    return config if isinstance(config, dict) else {}
