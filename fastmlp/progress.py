@@ -26,8 +26,8 @@ _SECONDS_BETWEEN_LINES = 1.0
 class Progress:
     """A watcher that shows nothing; the others say where they differ."""
 
-    def start(self, total_steps: int, total_epochs: int, description: str) -> None:
-        """Training begins.
+    def start(self, total_steps: int, total_epochs: int, description: str, first: int = 0) -> None:
+        """Training begins, or goes on.
 
         Parameters
         ----------
@@ -35,6 +35,8 @@ class Progress:
             How many updates and epochs are planned; training may end earlier.
         description : str
             A few words on what is trained, shown as they are.
+        first : int, default 0
+            Updates that were made before.
         """
 
     def step(self, step: int) -> None:
@@ -97,8 +99,8 @@ class _Lines(Progress):
         self._stream = stream
         self._held_back: str | None = None  # the newest line that came too early to be shown
 
-    def start(self, total_steps: int, total_epochs: int, description: str) -> None:
-        self._total_steps, self._total_epochs = total_steps, total_epochs
+    def start(self, total_steps: int, total_epochs: int, description: str, first: int = 0) -> None:
+        self._first, self._total_steps, self._total_epochs = first, total_steps, total_epochs
         self._started = time.perf_counter()
         self._next_line = -math.inf
         self._print(f"{description}: {_count(total_epochs, 'epoch')}, {_count(total_steps, 'step')}")
@@ -108,8 +110,9 @@ class _Lines(Progress):
         elapsed = now - self._started
         epoch = f"{row['epoch']:{len(str(self._total_epochs))}}/{self._total_epochs}"
         line = f"epoch {epoch}  {_numbers(row)}  {_duration(elapsed):>7}"
-        if 0 < row["step"] < self._total_steps:
-            line += f"  {_duration(elapsed * (self._total_steps / row['step'] - 1)):>7} left"
+        if self._first < row["step"] < self._total_steps:
+            left = (self._total_steps - row["step"]) / (row["step"] - self._first)
+            line += f"  {_duration(elapsed * left):>7} left"
         self._held_back = line
         if now >= self._next_line:
             self._next_line = now + _SECONDS_BETWEEN_LINES
@@ -135,7 +138,8 @@ class _Bar(Progress):
         self._stream = stream
         self._bar: Any = None
 
-    def start(self, total_steps: int, total_epochs: int, description: str) -> None:     # noqa: ARG002
+    def start(self, total_steps: int, total_epochs: int, description: str,     # noqa: ARG002 - it does not fit
+              first: int = 0) -> None:
         from tqdm import tqdm
 
         # tqdm starts a thread that watches over slow bars. A training loop needs none beside it, and the program around
@@ -144,7 +148,7 @@ class _Bar(Progress):
         self._total_epochs = total_epochs
         self._next_redraw = 0.0
         self._bar = bar_class(
-            total=total_steps, desc=self._title(epochs_done=0), file=self._stream, dynamic_ncols=True,
+            total=total_steps, initial=first, desc=self._title(epochs_done=0), file=self._stream, dynamic_ncols=True,
             mininterval=0, miniters=1,  # `step` does the throttling
             bar_format="{desc} {remaining} left |{bar}|",       # numbers first: what does not fit is cut off behind
         )

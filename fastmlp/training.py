@@ -68,7 +68,7 @@ def train(trainer: Trainer, total_steps: int, *, parts: Mapping[str, Examples], 
     if trainer.position and history.rows and history.rows[-1]["step"] == trainer.step:
         history.rows.pop()                              # of where the training was stopped
     total_epochs = -(-total_steps // trainer.steps_per_epoch)
-    watcher.start(total_steps, total_epochs, description)
+    watcher.start(total_steps, total_epochs, description, trainer.step)
     try:
         if not history.rows:
             history.rows.append(_measure(trainer, parts))

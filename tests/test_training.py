@@ -325,7 +325,7 @@ def test_watchers_are_told_everything_and_let_go_after_an_error(make_trainer):
         def __init__(self):
             self.calls = []
 
-        def start(self, total_steps, total_epochs, description):
+        def start(self, total_steps, total_epochs, description, first=0):
             self.calls.append(("start", total_steps, total_epochs, description))
 
         def step(self, step):
