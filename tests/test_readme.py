@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fastmlp.cli import INTERRUPTED, _parser
+from fastmlp.cli import _parser
+from fastmlp.interrupts import EXIT_CODES
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -58,7 +59,7 @@ def test_every_module_of_the_library_is_in_the_whats_where_table():
 
 def test_the_picture_and_the_exit_codes_are_right():
     assert (ROOT / "docs" / "curves.png").is_file()
-    assert f"{INTERRUPTED} Ctrl-C" in README
+    assert f"{EXIT_CODES['SIGINT']} Ctrl-C and {EXIT_CODES['SIGTERM']} SIGTERM" in README
 
 
 def test_no_placeholder_was_left():
