@@ -122,7 +122,7 @@ def _parser() -> Parser:
                         help="read options of training and search from a TOML file; those on the command line take "
                         "precedence")
     add_options(search, SearchOptions)
-    add_options(search, TrainOptions, without=(POPULATION,))
+    add_options(search, TrainOptions, set(rules(TrainOptions)) - {"checkpoint_every"}, without=(POPULATION,))
     search.set_defaults(command=_search)
 
     predict = commands.add_parser("predict", help="apply a trained network", description="Write predictions as CSV.")
@@ -186,6 +186,9 @@ def _search(parsed: dict[str, Any]) -> int:
 
     config = parsed.pop("config")
     given = {**(read_toml(config, TrainOptions, SearchOptions) if config is not None else {}), **parsed}
+    if "checkpoint_every" in given:
+        raise ConfigError(f"--config {config}: checkpoint_every has no meaning for a search, which keeps whole trials: "
+                          f"leave it out")
     options = build(SearchOptions, {name: value for name, value in given.items() if name in rules(SearchOptions)})
     base = build(TrainOptions, {name: value for name, value in given.items() if name in rules(TrainOptions)})
     with blas_threads(base.threads):

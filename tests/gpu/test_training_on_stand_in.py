@@ -1,5 +1,7 @@
 """The whole trainer on the stand-in for CuPy: the CPU's history, and no copies between host and device in an epoch."""
 
+import itertools
+
 import numpy as np
 import pytest
 from recipes import OPTIMIZERS
@@ -7,9 +9,12 @@ from stand_in import device
 from tolerances import MEMBER, assert_close
 
 from fastmlp import schedules
+from fastmlp.checkpoints import Keeper
 from fastmlp.dropout import Dropout
 from fastmlp.errors import DivergenceError
 from fastmlp.evaluation import evaluate, predict_logits
+from fastmlp.history import History
+from fastmlp.intervals import Interval
 from fastmlp.optimizers import Adam
 from fastmlp.training import train
 
@@ -131,6 +136,28 @@ def test_images_are_moved_on_the_device_as_on_the_cpu_and_statistics_measured_th
             assert examples.streams == (keep == "host")
     for host, other in zip(*results, strict=True):
         assert_close(other, host, MEMBER["float64"])
+
+
+@pytest.mark.parametrize("record", [True, False], ids=["recorded", "call by call"])
+@pytest.mark.parametrize("members", [1, 3])
+def test_a_training_on_the_device_goes_on_from_a_checkpoint_with_the_same_bits(make_pair, tmp_path, members, record):
+    def make():
+        dropout = Dropout(0.2, list(range(members)))
+        return make_pair(n=643, optimizer="adamw", members=members, record=record, dropout=dropout)[1]
+
+    def state(trainer):
+        return [array.get().tobytes() for array in (trainer.network.parameters, trainer.network.running,
+                                                    *trainer.optimizer.state.values())]
+
+    whole = make()
+    train(whole, 160, parts={})
+    keeper, asked = Keeper(tmp_path, Interval(seconds=3600.0), dict), itertools.count()
+    stopped, resumed, history = make(), make(), History()
+    train(stopped, 160, parts={}, keeper=keeper, should_stop=lambda: next(asked) >= (4 if record else 100))
+    assert 0 < stopped.position < 65
+    keeper.begin(0, resumed, history)
+    train(resumed, 160, parts={}, history=history)
+    assert state(resumed) == state(whole) != state(stopped)
 
 
 @pytest.mark.L4

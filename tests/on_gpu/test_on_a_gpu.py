@@ -1,5 +1,6 @@
 """The same kernels and trainings on a real GPU. Skipped without one; under FASTMLP_REQUIRE_GPU=1 that is a failure."""
 
+import itertools
 import os
 import sys
 import warnings
@@ -12,10 +13,13 @@ from tolerances import assert_close
 
 from fastmlp import schedules
 from fastmlp.backend import probe_gpu, resolve
+from fastmlp.checkpoints import Keeper
 from fastmlp.data.standardize import Standardizer
 from fastmlp.estimator import MLPClassifier
 from fastmlp.evaluation import evaluate
 from fastmlp.examples import Examples
+from fastmlp.history import History
+from fastmlp.intervals import Interval
 from fastmlp.kernels import bind
 from fastmlp.training import train
 
@@ -142,3 +146,25 @@ def test_the_same_seed_gives_the_same_bits_twice(gpu, make_examples, make_traine
         train(trainer, 9, parts={})
         bits.append(gpu.to_host(trainer.network.parameters))
     assert np.array_equal(*bits)
+
+
+@pytest.mark.parametrize("members", [1, 3])
+def test_a_training_on_a_gpu_goes_on_from_a_checkpoint_with_the_same_bits(gpu, make_trainer, make_examples, tmp_path,
+                                                                          members):
+    def make():
+        return make_trainer(backend=gpu, examples=make_examples(n=330, dtype="float32", backend=gpu), batch_size=5,
+                            dtype="float32", members=members, optimizer=OPTIMIZERS["adamw"]())
+
+    def state(trainer):
+        return [gpu.to_host(array).tobytes() for array in (trainer.network.parameters, trainer.network.running,
+                                                           *trainer.optimizer.state.values())]
+
+    whole = make()
+    train(whole, 200, parts={})
+    keeper, asked = Keeper(tmp_path, Interval(seconds=3600.0), dict), itertools.count()
+    stopped, resumed, history = make(), make(), History()
+    train(stopped, 200, parts={}, keeper=keeper, should_stop=lambda: next(asked) >= 4)
+    assert 0 < stopped.position < 66
+    keeper.begin(0, resumed, history)
+    train(resumed, 200, parts={}, history=history)
+    assert state(resumed) == state(whole) != state(stopped)

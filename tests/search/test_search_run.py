@@ -177,11 +177,15 @@ def test_options_come_from_a_file_too(tmp_path):
     assert len(rows_of(tmp_path / "out" / "trials.csv")) == 2
 
 
-def test_a_file_that_asks_for_a_population_is_refused(tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize(("line", "words"), [
+    ("members = 3", "--members has no meaning for a search"),
+    ("checkpoint-every = 3", "checkpoint_every has no meaning for a search, which keeps whole trials"),
+])
+def test_a_file_that_asks_for_what_a_search_does_not_do_is_refused(tmp_path, capsys, monkeypatch, line, words):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "options.toml").write_text("members = 3\n")
+    (tmp_path / "options.toml").write_text(f"{line}\n")
     assert main(["search", *SMALL, "--config", "options.toml"]) == 2
-    assert "--members has no meaning for a search" in capsys.readouterr().err
+    assert words in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["options.toml"]
 
 
