@@ -9,6 +9,7 @@ from recipes import OPTIMIZERS
 from fastmlp import schedules
 from fastmlp.augmentation import Augmentation
 from fastmlp.checkpoints import Keeper, checkpoint_file, read_header
+from fastmlp.data.rows_on_disk import OpenFile, RowsOnDisk
 from fastmlp.data.standardize import Standardizer
 from fastmlp.dropout import Dropout
 from fastmlp.errors import CheckpointError
@@ -114,6 +115,32 @@ def test_from_every_step_a_training_goes_on_as_if_it_had_not_been_stopped(make, 
         assert resumed.step == stopped.step
         run(resumed, history, keeper=keeper)
         assert numbers_of(resumed, history) == expected, f"stopped after {steps}"
+
+
+def test_rows_that_stay_on_disk_are_gone_on_with_amid_a_window(make_trainer, cpu, tmp_path):
+    """Their order suits the windows that are read at a time, and these the stretches of steps that are recorded."""
+    x = np.random.default_rng(0).normal(size=(130, 12)).astype(np.float32)
+    np.save(tmp_path / "X.npy", x)
+
+    def make():
+        file = OpenFile((tmp_path / "X.npy").open("rb", buffering=0), "X.npy")
+        rows = RowsOnDisk(file, 128, x.dtype, 12, np.arange(130), x.dtype, 4 * 40 * 12 * 4)        # 40 at a time
+        examples = Examples(rows, np.arange(130) % 4, 4, Standardizer.fit(x, "feature"), cpu)
+        assert examples.on_disk
+        return make_trainer(examples=examples, batch_size=10, dtype="float32")
+
+    whole, history = make(), History()
+    train(whole, 60, parts={}, history=history)
+    expected, positions = numbers_of(whole, history), set()
+    for asked in range(1, 20):
+        stopped, resumed, history = make(), make(), History()
+        keeper = keeper_in(tmp_path)
+        train(stopped, 60, parts={}, keeper=keeper, should_stop=stop_after(asked))
+        keeper.begin(0, resumed, history)
+        train(resumed, 60, parts={}, history=history)
+        assert numbers_of(resumed, history) == expected
+        positions.add(stopped.position)
+    assert {0, 4, 8, 12} <= positions
 
 
 @pytest.mark.parametrize("kind", ["population", "dropout", "a member diverges"])
