@@ -16,7 +16,7 @@ from fastmlp.data import Dataset
 from fastmlp.data.fingerprint import fingerprint
 from fastmlp.errors import CheckpointError, ConfigError, OutputError
 from fastmlp.options import build, flag, from_table, plain
-from fastmlp.run_folders import FIRST_FILES, RESULT_FILE
+from fastmlp.run_folders import CONFIG_FILE, RESULT_FILE
 
 #: Options on which no number depends, so that they may be others when a run goes on. What is at `data_dir` is compared.
 FREE = ("data_dir", "threads", "checkpoint_every", "quiet")
@@ -98,7 +98,7 @@ def check_circumstances(folder: Path, data: Dataset, backend: Backend, say: Call
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    path = folder / FIRST_FILES[0]
+    path = folder / CONFIG_FILE
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

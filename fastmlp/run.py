@@ -33,7 +33,7 @@ from fastmlp.options import plain
 from fastmlp.parameters import joined, make_network, tensors_of
 from fastmlp.progress import make_progress
 from fastmlp.resuming import check_circumstances, make_keeper
-from fastmlp.run_folders import RESULT_FILE, run_folder
+from fastmlp.run_folders import CONFIG_FILE, FIRST_FILE, RESULT_FILE, run_folder
 from fastmlp.trainer import Trainer
 from fastmlp.training import train
 
@@ -232,7 +232,7 @@ def say_nothing(_: str) -> None:
 
 def write_circumstances(folder: Path, options: TrainOptions, data: Dataset, backend: Backend,
                         used: dict[str, Any] | None = None) -> None:
-    """Write config.json, with what was left to be decided filled in, and environment.json.
+    """Write environment.json, then config.json, with what was left to be decided filled in.
 
     Where other options were `used` than those of `fastmlp train`, they are written instead.
     """
@@ -248,7 +248,7 @@ def write_circumstances(folder: Path, options: TrainOptions, data: Dataset, back
     if options.data == "cifar10":
         decided["data_dir"] = data_folder(options.data_dir)
     used = plain(options.resolved(len(data.y_train))) if used is None else used
-    write_json(folder / "config.json", {**used, **decided})
     command = [without_password(word) for word in sys.argv]
-    write_json(folder / "environment.json", {"device": backend.description, "command": command,
-                                             **doctor.report(gpu=backend.name == "gpu")})
+    write_json(folder / FIRST_FILE, {"device": backend.description, "command": command,
+                                     **doctor.report(gpu=backend.name == "gpu")})
+    write_json(folder / CONFIG_FILE, {**used, **decided})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import os
 import tempfile
 import time
@@ -16,11 +17,12 @@ from fastmlp.files import TEMPORARY, reason
 
 #: The file that marks a run folder as finished; it is written last.
 RESULT_FILE = "result.json"
-#: The files that mark a folder as that of a run, from its beginning on ...
-FIRST_FILES = ("config.json", "environment.json")
+#: The file that marks a folder as that of a run; it is written first ...
+FIRST_FILE = "environment.json"
+CONFIG_FILE = "config.json"
 #: ... and those that may lie there from a run that was killed.
-LATER_FILES = ("history.csv", "members.csv", "summary.csv", "model.safetensors", "curves.png", "weights.png",
-               "lr-range.csv", "lr-range.png")
+LATER_FILES = (CONFIG_FILE, "history.csv", "members.csv", "summary.csv", "model.safetensors", "curves.png",
+               "weights.png", "lr-range.csv", "lr-range.png")
 #: Those from which a run that was stopped goes on.
 CHECKPOINTS = "checkpoint-*.safetensors"
 
@@ -120,12 +122,20 @@ def _clear_unfinished(folder: Path) -> None:
                           f"{folder}, or name another folder")
     if (folder / RESULT_FILE).exists():
         raise OutputError(f"{folder} already holds a finished run ({RESULT_FILE}); name another folder")
-    present = [name for name in (*FIRST_FILES, *LATER_FILES) if (folder / name).exists()]
-    if present and not set(FIRST_FILES) <= set(present):
+    present = [name for name in (*LATER_FILES, FIRST_FILE) if (folder / name).exists()]
+    if present and not _is_begun(folder):
         raise OutputError(f"{folder} holds {present[0]}, which is not an unfinished run's and would be overwritten; "
                           f"name another folder")
-    for name in present:
+    for name in present:                                # the one that says whose the others are last
         (folder / name).unlink()
+
+
+def _is_begun(folder: Path) -> bool:
+    """Whether the folder is that of a run: its first file says with which fastmlp it was begun."""
+    try:
+        return "fastmlp" in json.loads((folder / FIRST_FILE).read_text(encoding="utf-8"))["packages"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
 
 
 @contextmanager

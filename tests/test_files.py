@@ -103,14 +103,16 @@ def test_a_folder_of_a_finished_run_is_refused_and_untouched(tmp_path):
     assert names(tmp_path) == ["result.json"]
 
 
-def test_a_folder_of_an_unfinished_run_is_taken_again(tmp_path):
-    for name in ("config.json", "environment.json", "weights.png", "notes.txt"):
+@pytest.mark.parametrize("others", [["notes.txt"], ["config.json", "weights.png", ".fastmlp-1.tmp", "notes.txt"]])
+def test_a_folder_of_an_unfinished_run_is_taken_again(tmp_path, others):
+    (tmp_path / "environment.json").write_text('{"packages": {"fastmlp": "0.1"}}')      # written first, removed last
+    for name in others:
         (tmp_path / name).touch()
     assert run_folders.make_run_folder(str(tmp_path)) == tmp_path
     assert names(tmp_path) == ["notes.txt"]     # nothing stale stays, and the proof that it can be written to is gone
 
 
-@pytest.mark.parametrize("name", ["config.json", "history.csv", "model.safetensors"])
+@pytest.mark.parametrize("name", ["config.json", "history.csv", "model.safetensors", "environment.json"])
 def test_a_folder_with_somebody_elses_files_of_these_names_is_refused(tmp_path, name):
     (tmp_path / name).write_text("precious")
     with pytest.raises(OutputError, match=f"holds {name}"):
