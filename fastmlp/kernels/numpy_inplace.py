@@ -89,8 +89,10 @@ def activation(x: Array, y: Array, *, kind: str) -> None:
 @flushing
 def batch_norm_activation(x: Array, weights: Array, gamma: Array, beta: Array, mean: Array, var: Array,
                           inv_std: Array, y: Array, *, kind: str, eps: float) -> None:
-    _column_sums(x, mean, weights)
-    np.subtract(x, mean[:, None, :], out=y)                 # y serves as the centred x
+    np.subtract(x, x[:, :1, :], out=y)                      # y serves as x without its first row ...
+    _column_sums(y, mean, weights)
+    mean += x[:, 0, :]
+    np.subtract(x, mean[:, None, :], out=y)                 # ... and then without its mean
     _column_sums(np.square(y), var, weights)
     np.add(var, eps, out=inv_std)
     np.sqrt(inv_std, out=inv_std)

@@ -91,11 +91,12 @@ OPERATION(batch_norm_activation) {
         int64_t place = m * h + start;
         double total[COLUMNS] = {0};
         REAL centre[COLUMNS], scale[COLUMNS], shift[COLUMNS];
+        const REAL* first = ROW(x, m, 0) + start;
         EACH(i, 0, n) {
             const REAL* row = ROW(x, m, i) + start;
-            EACH(j, 0, width) total[j] += weights[i] * row[j];
+            EACH(j, 0, width) total[j] += weights[i] * (row[j] - first[j]);
         }
-        EACH(j, 0, width) mean[place + j] = centre[j] = (REAL)total[j], total[j] = 0;
+        EACH(j, 0, width) mean[place + j] = centre[j] = (REAL)(first[j] + total[j]), total[j] = 0;
         EACH(i, 0, n) {
             const REAL* row = ROW(x, m, i) + start;
             EACH(j, 0, width) total[j] += weights[i] * ((row[j] - centre[j]) * (row[j] - centre[j]));
