@@ -95,8 +95,7 @@ def batch_norm_activation(x: Array, weights: Array, gamma: Array, beta: Array, m
     np.subtract(x, mean[:, None, :], out=y)                 # ... and then without its mean
     _column_sums(np.square(y), var, weights)
     np.add(var, eps, out=inv_std)
-    np.sqrt(inv_std, out=inv_std)
-    np.reciprocal(inv_std, out=inv_std)
+    np.divide(np.sqrt(inv_std), inv_std, out=inv_std)
     y *= (gamma * inv_std)[:, None, :]
     y += beta[:, None, :]
     activation(y, y, kind=kind)                             # elementwise, so safe in place

@@ -108,8 +108,8 @@ def batch_norm_activation(x: Array, weights: Array, gamma: Array, beta: Array, m
     mean[...] = first[:, 0, :] + xp.sum(weights[:, None] * (x - first), axis=-2)    # (M, H)
     centred = x - mean[:, None, :]                                          # (M, N, H)
     var[...] = xp.sum(weights[:, None] * centred * centred, axis=-2)        # (M, H)
-    inv_std[...] = 1.0 / xp.sqrt(var + eps)                                 # (M, H)
-    x_hat = centred * inv_std[:, None, :]
+    inv_std[...] = xp.sqrt(var + eps) / (var + eps)                         # (M, H); NaN where var is infinite, ...
+    x_hat = centred * inv_std[:, None, :]                                   # ... so that a loss tells of it
     y[...] = ACTIVATIONS[kind].value(gamma[:, None, :] * x_hat + beta[:, None, :], xp)
 
 

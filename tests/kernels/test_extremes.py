@@ -131,3 +131,12 @@ def test_a_class_that_no_example_has_gets_a_gradient_and_no_loss_of_its_own(kern
     p = np.exp(logits[0]) / np.exp(logits[0]).sum(axis=1, keepdims=True)
     assert_close(loss, [-np.log(p[np.arange(50), labels]).mean()], 1e-14)
     assert_close(slope[0, :, 3], p[:, 3] / 50, 1e-15)
+
+
+def test_a_variance_beyond_the_dtype_is_not_hidden(kernels):
+    x, units = (1e25 * normal(100)).astype(np.float32), np.ones((1, 3), np.float32)
+    mean, var, inv_std = np.empty((3, 1, 3), np.float32)
+    y, share = np.empty_like(x), np.full(100, 0.01, np.float32)
+    with np.errstate(all="ignore"):
+        kernels.batch_norm_activation(x, share, units, units, mean, var, inv_std, y, kind="relu", eps=EPS)
+    assert np.isnan(y).all()

@@ -103,7 +103,8 @@ OPERATION(batch_norm_activation) {
         }
         EACH(j, 0, width) {
             var[place + j] = (REAL)total[j];
-            inv_std[place + j] = (REAL)(1 / sqrt(total[j] + eps));
+            double variance = var[place + j] + eps;
+            inv_std[place + j] = (REAL)(sqrt(variance) / variance);      // an infinite one gives NaN
             scale[j] = gamma[place + j] * inv_std[place + j];
             shift[j] = beta[place + j];
         }

@@ -69,7 +69,8 @@ __device__ inline void normalise_columns(const Units& u, const REAL* x, const RE
     for (int j = 0; j < QUAD; j++) {
         if (u.column(j) >= u.h) continue;
         int unit = u.vector + u.column(j);
-        REAL inverse = 1 / sqrt(spread[j] + REAL(eps)), scale = gamma[unit], shift = beta[unit];
+        REAL variance = spread[j] + REAL(eps), inverse = sqrt(variance) / variance;     // infinite ones give NaN
+        REAL scale = gamma[unit], shift = beta[unit];
         if (u.first_row() == 0) {
             mean[unit] = centre[j];
             var[unit] = spread[j];
