@@ -18,6 +18,8 @@ from fastmlp.network import BATCH_NORM_EPS, Network
 
 Array = Any
 
+MOST_ROWS = 1 << 16     # at a time: so many can be added up in float32, and beyond it the host goes on in float64
+
 
 @dataclass(frozen=True)
 class Score:
@@ -57,7 +59,8 @@ def chunks_of_logits(network: Network, examples: Examples) -> Iterator[tuple[Arr
     kernels, spec = network.kernels, network.spec
     layers = folded_layers(network)
     widest = spec.n_inputs + 2 * network.members * sum(spec.sizes[1:])      # numbers in memory for each row
-    rows_at_once = max(1, min(examples.rows_at_once, network.backend.chunk_bytes // (network.dtype.itemsize * widest)))
+    for_memory = network.backend.chunk_bytes // (network.dtype.itemsize * widest)
+    rows_at_once = max(1, min(examples.rows_at_once, MOST_ROWS, for_memory))
     lengths = [min(rows_at_once, examples.n - start) for start in range(0, examples.n, rows_at_once)]
     batches = {n: examples.new_batch(n) for n in set(lengths)}
     for rows in examples.deliver(np.arange(examples.n), lengths):

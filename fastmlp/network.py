@@ -288,5 +288,6 @@ class Network:
         total = self.empty((self.members,))
         for name, view in self.views().items():
             if name.startswith("w"):
-                total += self.l2 * xp.sum(view * view, axis=(-2, -1))
+                squares = xp.sum(view * view, axis=(-2, -1), dtype=xp.float64)
+                total += self.l2 * xp.astype(squares, total.dtype)
         return total

@@ -42,7 +42,8 @@ def measure_statistics(network: Network, examples: Examples, batch_size: int) ->
     full = examples.new_batch(batch_size)
     at_once = max(1, examples.rows_at_once // batch_size) * batch_size
     lengths = [min(at_once, examples.n - start) for start in range(0, examples.n, at_once)]
-    seen = 0
+    xp, seen = network.backend.xp, 0
+    total = network.backend.zeros(network.running.shape, np.float64)        # of many batches float32 would lose digits
     with np.errstate(all="ignore"), network.backend.explaining_memory():    # of members that are frozen
         for rows in examples.deliver(examples.order(generator(0, Stream.STATISTICS), lengths), lengths):
             for start in range(0, rows.shape[0], batch_size):
@@ -50,6 +51,7 @@ def measure_statistics(network: Network, examples: Examples, batch_size: int) ->
                 batch = full if n == batch_size else examples.new_batch(n)
                 examples.read(rows[start:start + n], batch)
                 network.forward(batch.x, batch.weights)
-                network.kernels.moving_average(network.statistics, seen / (seen + n), network.running)  # a plain mean
+                total += n * xp.astype(network.statistics, xp.float64)
                 seen += n
+        network.running[...] = xp.astype(total / seen, network.running.dtype)
     network.has_running = True

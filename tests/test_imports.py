@@ -16,13 +16,12 @@ HEAVY = ("cupy", "matplotlib", "optuna", "pandas", "psycopg", "sklearn", "sqlalc
 #: From the ground floor up; a room imports only from rooms before it. Every other module lies above them.
 GROUND_FLOORS = [
     "errors", "files", "run_folders", "intervals", "tensor_files", "seeds", "cpu", "memory", "kernels.activations",
-    "kernels.masks", "kernels.reference",
-    "kernels.chains", "kernels.numpy_inplace", "kernels.thread_choice", "kernels.c_library", "kernels.c_calls",
-    "kernels.compiled", "kernels.cuda_modules", "kernels.cublas", "kernels.cupy_fused", "kernels", "gpu", "backend",
+    "kernels.masks", "kernels.reference", "kernels.chains", "kernels.denormals", "kernels.numpy_inplace",
+    "kernels.thread_choice", "kernels.c_library", "kernels.c_calls", "kernels.compiled", "kernels.cuda_modules",
+    "kernels.cublas", "kernels.cupy_fused", "kernels", "gpu", "backend",
     "initializers", "schedules", "layout", "layers", "dropout", "checks", "data.rows_on_disk", "data.validate",
     "data.standardize", "network", "parameters", "shuffling", "augmentation", "examples", "optimizers", "evaluation",
-    "history", "progress", "recording", "good_state", "trainer", "precise_bn",
-    "checkpoints", "training",
+    "history", "progress", "recording", "good_state", "trainer", "precise_bn", "checkpoints", "training",
 ]
 
 

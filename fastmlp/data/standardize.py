@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -16,6 +17,10 @@ Standardization = Literal["feature", "scale", "none"]
 
 # A deviation this small against the mean is what rounding leaves of a constant, not information.
 _ROUNDING = 10 * np.finfo(np.float64).eps
+
+# Where mean and deviation are below this, squares have lost digits or become zero.
+_SMALL = 1e-140
+_POWER = 2.0**600   # brings such columns, or its inverse those whose squares or sums are infinite, into the middle
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +63,7 @@ class Standardizer:
         ConfigError
             For another `how`.
         DataError
-            For x without rows, or a column too large for its statistics to fit into float64.
+            For x without rows.
         """
         if how not in get_args(Standardization):
             raise ConfigError(f"standardize is {how!r}; it must be one of {', '.join(get_args(Standardization))}")
@@ -69,13 +74,7 @@ class Standardizer:
             return cls(np.zeros(n_columns), np.full(n_columns, 255.0))
         if len(x) == 0:
             raise DataError("there are no training examples to take mean and standard deviation of")
-        with np.errstate(over="ignore", invalid="ignore"):  # reported below, by column
-            mean, std = _mean_and_std(x, weights)
-        measurable = np.isfinite(mean) & np.isfinite(std)
-        if not measurable.all():
-            column = int(np.argmin(measurable))
-            raise DataError(f"column {column} of X holds values too large to take their mean and standard deviation")
-        return cls(mean, std)
+        return cls(*_mean_and_std(x, weights))
 
     def apply(self, x: npt.NDArray[Any], dtype: npt.DTypeLike,
               numbers: npt.NDArray[np.int64] | None = None) -> npt.NDArray[Any]:
@@ -121,31 +120,49 @@ class Standardizer:
 def _mean_and_std(
     x: Rows, weights: npt.NDArray[np.float64] | None
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Mean (D,) and biased standard deviation (D,), by weights (n,), in two passes over chunks of rows.
-
-    The second pass measures deviations from the first pass's mean, and their own mean, which would be zero without
-    rounding, corrects both results (Chan, Golub and LeVeque 1983). So 1e9 +- 1 loses nothing to cancellation.
-    """
-    n_rows, n_columns = x.shape
-    total = n_rows if weights is None else weights.sum()
-    mean = np.zeros(n_columns)  # (D,)
-    for part in row_chunks(n_rows, n_columns):
-        mean += x[part].sum(axis=0, dtype=np.float64) if weights is None else weights[part] @ x[part]
-    mean /= total
-
-    deviation_sum = np.zeros(n_columns)  # (D,)
-    square_sum = np.zeros(n_columns)  # (D,)
-    for part in row_chunks(n_rows, n_columns):
-        deviation = x[part] - mean  # (rows, D), float64 as mean is
-        weighted = deviation if weights is None else weights[part, None] * deviation
-        deviation_sum += weighted.sum(axis=0)
-        square_sum += np.einsum("nd,nd->d", weighted, deviation)
-    correction = deviation_sum / total  # (D,)
-    std = np.sqrt(np.maximum(square_sum / total - correction**2, 0.0))  # (D,)
-    mean += correction
-    constant = std <= _ROUNDING * np.abs(mean)
-    std[constant] = 1.0
+    """Mean (D,) and biased standard deviation (D,), by weights (n,); of a constant column the latter is 1."""
+    if weights is not None:
+        weights = weights / weights.max()  # whose sum is finite
+    with np.errstate(over="ignore", invalid="ignore"):  # what became infinite is measured again
+        mean, std = _moments(x, weights)
+    infinite = ~(np.isfinite(mean) & np.isfinite(std))
+    lost = np.flatnonzero(infinite | ((np.abs(mean) < _SMALL) & (std < _SMALL)))
+    if x.dtype == np.float64 and len(lost):
+        factor = np.where(infinite[lost], 1 / _POWER, _POWER)
+        mean[lost], std[lost] = _moments(x, weights, lost, factor) / factor
+    std[std <= _ROUNDING * np.abs(mean)] = 1.0
     if x.dtype == np.uint8:
         # A byte resolves one grey level. Dividing by less would blow up the few odd pixels of an otherwise dark corner.
         np.maximum(std, 1.0, out=std)
     return mean, std
+
+
+def _moments(
+    x: Rows,
+    weights: npt.NDArray[np.float64] | None,
+    columns: npt.NDArray[np.intp] | None = None,
+    factor: npt.NDArray[np.float64] | None = None,
+) -> npt.NDArray[np.float64]:
+    """Mean and biased standard deviation of x, or of some columns (C,) times factor (C,): (2, D) or (2, C).
+
+    In two passes over chunks of rows. The second measures deviations from the first one's mean, and their own mean,
+    which would be zero without rounding, corrects both results (Chan, Golub and LeVeque 1983). So 1e9 +- 1 loses
+    nothing to cancellation.
+    """
+
+    def chunks() -> Iterator[tuple[slice, npt.NDArray[Any]]]:
+        for part in row_chunks(*x.shape):
+            yield part, x[part] if columns is None else x[part][:, columns] * factor
+
+    total = len(x) if weights is None else weights.sum()
+    mean, deviation_sum, square_sum = np.zeros((3, x.shape[1] if columns is None else len(columns)))  # (C,) each
+    for part, chunk in chunks():
+        mean += chunk.sum(axis=0, dtype=np.float64) if weights is None else weights[part] @ chunk
+    mean /= total
+    for part, chunk in chunks():
+        deviation = chunk - mean  # (rows, C), float64 as mean is
+        weighted = deviation if weights is None else weights[part, None] * deviation
+        deviation_sum += weighted.sum(axis=0)
+        square_sum += np.einsum("nd,nd->d", weighted, deviation)
+    correction = deviation_sum / total  # (C,)
+    return np.stack([mean + correction, np.sqrt(np.maximum(square_sum / total - correction**2, 0.0))])

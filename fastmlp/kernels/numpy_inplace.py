@@ -3,7 +3,8 @@
 What each does, and the shapes, stand in `reference`. What is different here, and why:
 - results go straight into the output arrays (`out=`), which then serve as scratch for their own computation;
 - sums over the batch are products with a row of ones: on 100 x 50 one BLAS call takes a tenth of `ndarray.sum`;
-- `gather` takes bytes first (a quarter of the traffic) and converts the batch while it lies in the cache.
+- `gather` takes bytes first (a quarter of the traffic) and converts the batch while it lies in the cache;
+- what makes new numbers computes with denormal ones as zero (`flushing`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 
 from fastmlp.kernels import masks
 from fastmlp.kernels.activations import ACTIVATIONS
+from fastmlp.kernels.denormals import flushing
 
 Array = Any
 Blocks = Any
@@ -70,6 +72,7 @@ def gather(data: Array, labels: Array, classes: Array, rows: Array, mean: Array 
     np.equal(labels[rows][:, None], classes, out=targets)
 
 
+@flushing
 def linear(x: Array, w: Array, b: Array | None, y: Array) -> None:
     np.matmul(x, w, out=y)
     if b is not None:
@@ -83,14 +86,16 @@ def activation(x: Array, y: Array, *, kind: str) -> None:
         y[...] = ACTIVATIONS[kind].value(x, np)
 
 
+@flushing
 def batch_norm_activation(x: Array, weights: Array, gamma: Array, beta: Array, mean: Array, var: Array,
                           inv_std: Array, y: Array, *, kind: str, eps: float) -> None:
-    _column_sums(x, mean, weights)
-    np.subtract(x, mean[:, None, :], out=y)                 # y serves as the centred x
+    np.subtract(x, x[:, :1, :], out=y)                      # y serves as x without its first row ...
+    _column_sums(y, mean, weights)
+    mean += x[:, 0, :]
+    np.subtract(x, mean[:, None, :], out=y)                 # ... and then without its mean
     _column_sums(np.square(y), var, weights)
     np.add(var, eps, out=inv_std)
-    np.sqrt(inv_std, out=inv_std)
-    np.reciprocal(inv_std, out=inv_std)
+    np.divide(np.sqrt(inv_std), inv_std, out=inv_std)
     y *= (gamma * inv_std)[:, None, :]
     y += beta[:, None, :]
     activation(y, y, kind=kind)                             # elementwise, so safe in place
@@ -103,6 +108,7 @@ def dropout(x: Array, keys: Array, y: Array, *, rate: float) -> None:
     y *= 1.0 / (1.0 - rate)
 
 
+@flushing
 def cross_entropy(logits: Array, targets: Array, weights: Array, loss: Array, glogits: Array,
                   *, smoothing: float = 0.0) -> None:
     if smoothing:
@@ -116,6 +122,7 @@ def cross_entropy(logits: Array, targets: Array, weights: Array, loss: Array, gl
     glogits -= weights[:, None] * targets
 
 
+@flushing
 def activation_backward(gy: Array, x: Array, y: Array, gx: Array, *, kind: str) -> None:
     if kind == "relu":
         np.multiply(gy, y > 0, out=gx)
@@ -123,6 +130,7 @@ def activation_backward(gy: Array, x: Array, y: Array, gx: Array, *, kind: str) 
         np.multiply(gy, ACTIVATIONS[kind].slope(x, y, np), out=gx)
 
 
+@flushing
 def batch_norm_activation_backward(gy: Array, x: Array, y: Array, weights: Array, gamma: Array, beta: Array,
                                    mean: Array, inv_std: Array, gx: Array, ggamma: Array, gbeta: Array,
                                    *, kind: str) -> None:
@@ -140,6 +148,7 @@ def batch_norm_activation_backward(gy: Array, x: Array, y: Array, weights: Array
     gx *= (gamma * inv_std)[:, None, :]
 
 
+@flushing
 def linear_backward(gy: Array, x: Array, w: Array, gw: Array, gb: Array | None, gx: Array | None) -> None:
     np.matmul(x.swapaxes(-1, -2), gy, out=gw)
     if gb is not None:
@@ -148,11 +157,13 @@ def linear_backward(gy: Array, x: Array, w: Array, gw: Array, gb: Array | None, 
         np.matmul(gy, w.swapaxes(-1, -2), out=gx)
 
 
+@flushing
 def moving_average(new: Array, decay: float, running: Array) -> None:
     running *= decay
     running += (1.0 - decay) * new
 
 
+@flushing
 def sgd(gradients: Array, lr: Array, l2: Array, velocity: Array | None, parameters: Array,
         *, blocks: Blocks, momentum: float, nesterov: bool) -> None:
     for block in blocks:
@@ -176,6 +187,7 @@ def sgd(gradients: Array, lr: Array, l2: Array, velocity: Array | None, paramete
         p -= g
 
 
+@flushing
 def adam(gradients: Array, lr: Array, l2: Array, corrections: Array, first: Array, second: Array, parameters: Array,
          *, blocks: Blocks, beta1: float, beta2: float, eps: float, decoupled: bool) -> None:
     for block in blocks:

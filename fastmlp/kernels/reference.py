@@ -101,13 +101,15 @@ def batch_norm_activation(x: Array, weights: Array, gamma: Array, beta: Array, m
 
     x (M, N, H), weights (N,) that sum to 1, gamma, beta (M, H)  ->  mean, var, inv_std (M, H), y (M, N, H)
     Ioffe & Szegedy 2015, algorithm 1, with the biased variance. Its 1 / N is the example's weight here: weight 2 counts
-    as two equal examples, weight 0 as none.
+    as two equal examples, weight 0 as none. The mean is measured from the first example: so that of a constant unit is
+    exact, and it is 0 after centring, also where it is large and the weights, being rounded, do not quite sum to 1.
     """
-    mean[...] = xp.sum(weights[:, None] * x, axis=-2)                       # (M, H)
+    first = x[:, :1, :]                                                     # (M, 1, H)
+    mean[...] = first[:, 0, :] + xp.sum(weights[:, None] * (x - first), axis=-2)    # (M, H)
     centred = x - mean[:, None, :]                                          # (M, N, H)
     var[...] = xp.sum(weights[:, None] * centred * centred, axis=-2)        # (M, H)
-    inv_std[...] = 1.0 / xp.sqrt(var + eps)                                 # (M, H)
-    x_hat = centred * inv_std[:, None, :]
+    inv_std[...] = xp.sqrt(var + eps) / (var + eps)                         # (M, H); NaN where var is infinite, ...
+    x_hat = centred * inv_std[:, None, :]                                   # ... so that a loss tells of it
     y[...] = ACTIVATIONS[kind].value(gamma[:, None, :] * x_hat + beta[:, None, :], xp)
 
 

@@ -90,11 +90,16 @@ def test_result_too_large_for_its_dtype_names_row_and_column():
         standardizer.apply(np.array([[np.nan, 0.0]]), np.float32)
 
 
-def test_column_too_large_for_its_statistics_is_named():
-    with pytest.raises(DataError, match="column 1 of X"):
-        Standardizer.fit(np.array([[0.0, 1e200], [1.0, -1e200]]), "feature")
-    with pytest.raises(DataError, match="column 0 of X"):
-        Standardizer.fit(np.full((4, 1), 1e308), "feature")
+@pytest.mark.parametrize("weights", [None, np.array([1e300, 1e300, 2e300])])
+@pytest.mark.parametrize("size", [5e-324, 1e-300, 1e-160, 1e-100, 1e154, 1e300, 1.7e308])
+def test_columns_of_any_size_are_measured_to_the_last_digits(size, weights):
+    x = np.array([[1.0, -1.0, 0.0, 1.0, 4.0], [0.0, 1.0, 0.0, 1.0, 2.0], [-1.0, 1.0, 0.0, 1.0, 3.0]])
+    plain = Standardizer.fit(x, "feature", weights)
+    x[:, :4] *= size
+    scaled = Standardizer.fit(x, "feature", weights)
+    factor = np.array([size, size, size, size, 1.0])
+    np.testing.assert_allclose(scaled.mean, plain.mean * factor, rtol=1e-14, atol=5e-324)
+    np.testing.assert_allclose(scaled.std, np.where([1, 1, 0, 0, 1], plain.std * factor, 1.0), rtol=1e-14, atol=5e-324)
 
 
 def test_misuse_is_refused():

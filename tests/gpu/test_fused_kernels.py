@@ -148,6 +148,18 @@ def test_the_loss_of_logits_whose_exponentials_overflow_is_finite(cupy, fused, d
     assert_close(there[4].get(), gradient, ACCURACY[dtype])
 
 
+@pytest.mark.parametrize(("x", "normalised"), [
+    (np.full((1, 100, 3), 1234567.8), 0.25),
+    (np.random.default_rng(0).normal(size=(1, 100, 3)) * 1e25, np.nan),
+], ids=["constant", "beyond"])
+def test_batch_norm_of_a_large_constant_is_exact_and_a_variance_beyond_the_dtype_is_not_hidden(cupy, fused, x,
+                                                                                               normalised):
+    x, share, units = (cupy.asarray(a.astype(np.float32)) for a in (x, np.full(100, 0.01), np.ones((5, 1, 3))))
+    y, gamma, beta = cupy.zeros((1, 100, 3), dtype=np.float32), units[0], units[1] * 0.25
+    fused.batch_norm_activation(x, share, gamma, beta, units[2], units[3], units[4], y, kind="identity", eps=1e-5)
+    np.testing.assert_array_equal(y.get(), np.full((1, 100, 3), normalised, np.float32))
+
+
 @pytest.mark.parametrize("kind", ACTIVATIONS)
 def test_what_is_not_a_number_stays_so(cupy, fused, kind):
     y = cupy.zeros((1, 1, 2))

@@ -91,18 +91,20 @@ OPERATION(batch_norm_activation) {
         int64_t place = m * h + start;
         double total[COLUMNS] = {0};
         REAL centre[COLUMNS], scale[COLUMNS], shift[COLUMNS];
+        const REAL* first = ROW(x, m, 0) + start;
         EACH(i, 0, n) {
             const REAL* row = ROW(x, m, i) + start;
-            EACH(j, 0, width) total[j] += weights[i] * row[j];
+            EACH(j, 0, width) total[j] += weights[i] * (row[j] - first[j]);
         }
-        EACH(j, 0, width) mean[place + j] = centre[j] = (REAL)total[j], total[j] = 0;
+        EACH(j, 0, width) mean[place + j] = centre[j] = (REAL)(first[j] + total[j]), total[j] = 0;
         EACH(i, 0, n) {
             const REAL* row = ROW(x, m, i) + start;
             EACH(j, 0, width) total[j] += weights[i] * ((row[j] - centre[j]) * (row[j] - centre[j]));
         }
         EACH(j, 0, width) {
             var[place + j] = (REAL)total[j];
-            inv_std[place + j] = (REAL)(1 / sqrt(total[j] + eps));
+            double variance = var[place + j] + eps;
+            inv_std[place + j] = (REAL)(sqrt(variance) / variance);      // an infinite one gives NaN
             scale[j] = gamma[place + j] * inv_std[place + j];
             shift[j] = beta[place + j];
         }

@@ -50,11 +50,14 @@ __device__ inline void normalise_columns(const Units& u, const REAL* x, const RE
                                          const REAL* beta, REAL* mean, REAL* var, REAL* inv_std, REAL* y, int kind,
                                          double eps, ColumnSums& shared) {
     REAL centre[QUAD] = {0}, spread[QUAD] = {0};
+    __syncthreads();                            // all read the first row, which one of them may just have written
     #pragma unroll 1
     for (int i = u.first_row(); i < u.n; i += u.next_row())
         for (int j = 0; j < QUAD; j++)
-            if (u.column(j) < u.h) centre[j] += weights[i] * x[u.at(i, j)];
+            if (u.column(j) < u.h) centre[j] += weights[i] * (x[u.at(i, j)] - x[u.at(0, j)]);
     sum_columns(centre, shared);
+    for (int j = 0; j < QUAD; j++)
+        if (u.column(j) < u.h) centre[j] += x[u.at(0, j)];
     #pragma unroll 1
     for (int i = u.first_row(); i < u.n; i += u.next_row())
         for (int j = 0; j < QUAD; j++)
@@ -66,7 +69,8 @@ __device__ inline void normalise_columns(const Units& u, const REAL* x, const RE
     for (int j = 0; j < QUAD; j++) {
         if (u.column(j) >= u.h) continue;
         int unit = u.vector + u.column(j);
-        REAL inverse = 1 / sqrt(spread[j] + REAL(eps)), scale = gamma[unit], shift = beta[unit];
+        REAL variance = spread[j] + REAL(eps), inverse = sqrt(variance) / variance;     // infinite ones give NaN
+        REAL scale = gamma[unit], shift = beta[unit];
         if (u.first_row() == 0) {
             mean[unit] = centre[j];
             var[unit] = spread[j];
