@@ -68,7 +68,13 @@ class Model:
             raise DataError(f"X has shape {x.shape}, but this model was trained on {spec.n_inputs} features (columns)")
         examples = Examples(x, np.zeros(len(x), np.int64), spec.n_classes, self.standardizer, self.network.backend,
                             self.network.dtype.name)
-        return predict_ballots(self.network, examples)
+        with np.errstate(all="ignore"):     # looked at below
+            scores, votes = predict_ballots(self.network, examples)
+        finite = np.isfinite(scores).all(axis=-1)                   # (n,)
+        if not finite.all():
+            raise DataError(f"the network's outputs for row {int(np.argmin(finite))} of X are too large for "
+                            f"{self.network.dtype}: is it of the same kind as what was trained on?")
+        return scores, votes
 
     def predict_proba(self, x: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """Probability of each class.  x (n, D)  ->  (n, C), rows that sum to 1."""
@@ -128,10 +134,10 @@ def load_model(path: str | Path, backend: Backend) -> Model:
         spec = NetworkSpec(**{**header["network"], "hidden": tuple(header["network"]["hidden"])})
         members = header.get("members", 1)
         _require(type(members) is int and ("members" not in header or members > 1), f"members {members!r}")
-        l2 = header["l2"] if members > 1 else [header["l2"]]
-        _require(type(l2) is list and len(l2) == members and all(
-            type(factor) is float and math.isfinite(factor) and factor >= 0 for factor in l2), f"l2 {header['l2']!r}")
         dtype = np.dtype(_dtype(header["dtype"]))
+        l2, largest = header["l2"] if members > 1 else [header["l2"]], float(np.finfo(dtype).max)
+        _require(type(l2) is list and len(l2) == members and all(
+            type(factor) is float and 0 <= factor <= largest for factor in l2), f"l2 {header['l2']!r}")
         values = _parameters(spec, members, dtype, tensors)             # before any allocation
         network = make_network(spec, backend, values, dtype=dtype.name, l2=l2)
         inputs = (spec.n_inputs,)
