@@ -17,7 +17,7 @@ from fastmlp.data.npz import read_npz
 from fastmlp.data.parquet_rows import read_parquet_to_disk, takes_more
 from fastmlp.data.rows_on_disk import Rows
 from fastmlp.data.split import cut, part_size, stratified_split
-from fastmlp.data.tables import read_table
+from fastmlp.data.tables import one_line, read_table
 from fastmlp.data.validate import check_examples, encode_known_labels, encode_labels
 from fastmlp.errors import ConfigError, DataError
 from fastmlp.memory import free_memory
@@ -198,14 +198,17 @@ def _read(path: Path | None, target: str | None, *, needs_target: bool, columns:
     """All examples, and those of the data set's own test part."""
     if path is None:
         return _digits(), None
-    if path.suffix.lower() == ".npz":
-        return read_npz(path)
     allowed = free_memory() // 2 if memory is None else memory
-    if path.suffix.lower() == ".npy":
-        return read_npy(path, target, needs_target=needs_target, memory=allowed), None
-    if path.suffix.lower() == ".parquet" and takes_more(path, allowed):
-        return read_parquet_to_disk(path, target, needs_target=needs_target, columns=columns, memory=allowed), None
-    return read_table(path, target, needs_target=needs_target, columns=columns), None
+    try:
+        if path.suffix.lower() == ".npz":
+            return read_npz(path)
+        if path.suffix.lower() == ".npy":
+            return read_npy(path, target, needs_target=needs_target, memory=allowed), None
+        if path.suffix.lower() == ".parquet" and takes_more(path, allowed):
+            return read_parquet_to_disk(path, target, needs_target=needs_target, columns=columns, memory=allowed), None
+        return read_table(path, target, needs_target=needs_target, columns=columns), None
+    except MemoryError as error:
+        raise DataError(f"{path} takes more memory than there is ({one_line(error)})") from error
 
 
 def _digits() -> ExampleSet:

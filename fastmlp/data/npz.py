@@ -15,6 +15,7 @@ from fastmlp.data.dataset import ExampleSet
 from fastmlp.data.npy import check_image_axes, check_size, image_shape, read_header
 from fastmlp.data.validate import as_numbers, check_expansion
 from fastmlp.errors import DataError
+from fastmlp.memory import free_memory
 
 NAMES = ("X", "y", "X_test", "y_test")
 # What NumPy writes. The others of a zip file's methods can ask for gigabytes before they meet the first byte.
@@ -53,7 +54,11 @@ def read_npz(path: Path) -> tuple[ExampleSet, ExampleSet | None]:
         with zipfile.ZipFile(path) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
             wanted = {name: members[name] for name in NAMES if name in members}
-            check_expansion(sum(info.file_size for info in wanted.values()), path.stat().st_size, str(path))
+            n_bytes, free = sum(info.file_size for info in wanted.values()), free_memory()
+            check_expansion(n_bytes, path.stat().st_size, str(path))
+            if n_bytes > free:
+                raise DataError(f"{path} takes {n_bytes:,} bytes of memory, and {free:,} are free: save X and y as "
+                                f".npy files, which can stay on disk")
             arrays = {name: _read_array(archive, info, f"{path}: {name}") for name, info in wanted.items()}
     except DataError:
         raise

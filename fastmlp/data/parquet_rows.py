@@ -16,7 +16,15 @@ import numpy.typing as npt
 from fastmlp.data.dataset import ExampleSet
 from fastmlp.data.npy import handed_out_dtype
 from fastmlp.data.rows_on_disk import OpenFile, RowsOnDisk
-from fastmlp.data.tables import as_matrix, check_complete, choose_inputs, opened_parquet, type_width, wanted_columns
+from fastmlp.data.tables import (
+    as_matrix,
+    check_complete,
+    choose_inputs,
+    label_values,
+    opened_parquet,
+    type_width,
+    wanted_columns,
+)
 from fastmlp.errors import DataError
 
 BATCH_BYTES = 8 << 20       # of a batch's matrix in float64; what Arrow and the columns take comes on top
@@ -106,12 +114,11 @@ def _is_number(kind: Any) -> bool:
 
 
 def _labels(column: Any, target: str, path: Path, first_row: int) -> npt.NDArray[Any]:
-    """Labels (n,) of an Arrow array; equal texts are one object, as there may be very many."""
+    """Labels (n,) of an Arrow array."""
     series = column.to_pandas()
     series.name = target
     check_complete(series, path, first_row)
-    labels: npt.NDArray[Any] = series.to_numpy()
-    return labels
+    return label_values(series)
 
 
 def _matrix(batch: Any, dtype: np.dtype[Any], path: Path, first_row: int) -> npt.NDArray[Any]:

@@ -61,7 +61,7 @@ def read_table(path: Path, target: str | None, *, needs_target: bool = False,
     labels = None
     if target is not None:
         check_complete(frame[target], path)
-        labels = frame[target].to_numpy()
+        labels = label_values(frame[target])
     return ExampleSet(as_matrix(frame, inputs, path), labels, feature_names=tuple(inputs))
 
 
@@ -218,6 +218,16 @@ def check_complete(column: Any, path: Path, first_row: int = 0) -> None:
         )
 
 
+def label_values(column: Any) -> npt.NDArray[Any]:
+    """Labels (n,) of a pandas column; of a dictionary's words each is one object, as there may be very many."""
+    labels: npt.NDArray[Any]
+    if hasattr(column, "cat"):
+        labels = column.cat.categories.to_numpy()[column.cat.codes.to_numpy()]
+    else:
+        labels = column.to_numpy()
+    return labels
+
+
 def as_matrix(frame: Any, names: Sequence[str], path: Path, first_row: int = 0) -> npt.NDArray[Any]:
     """The named columns as one matrix (n, D) of the smallest dtype that holds each of them exactly."""
     types = _import_pandas().api.types
@@ -239,7 +249,10 @@ def _first_text(column: Any, first_row: int) -> str:
     pandas = _import_pandas()
     if column.dtype.kind not in "OTU":
         return f"column {column.name!r} holds values of the type {column.dtype}"
-    readable = pandas.to_numeric(column, errors="coerce").notna().to_numpy()
+    words = column.cat.categories.to_series() if hasattr(column, "cat") else column
+    readable = pandas.to_numeric(words, errors="coerce").notna().to_numpy()
+    if hasattr(column, "cat"):
+        readable = readable[column.cat.codes.to_numpy()]
     row = int(np.argmin(readable))
     value = repr(column.iloc[row])
     return f"column {column.name!r} has {value if len(value) <= 60 else value[:57] + '...'} in row {first_row + row}"

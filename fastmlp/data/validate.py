@@ -17,10 +17,9 @@ from fastmlp.errors import DataError
 
 CHUNK_BYTES = 4 << 20
 FLOAT32_EXACT = 2**24  # float32 holds every integer up to here
-# What becomes more than 256 MiB and 500 times the file is no data but a bomb (a compressed array of zeros grows
-# 1000-fold, so small files may).
+# What becomes more than 256 MiB and 100 times the file is taken for a bomb. Zeros grow 1000-fold, so small files may.
 UNSUSPECTED_BYTES = 1 << 28
-LARGEST_EXPANSION = 500
+LARGEST_EXPANSION = 100
 
 
 def check_expansion(n_bytes: int, file_bytes: int, where: str) -> None:
@@ -28,13 +27,14 @@ def check_expansion(n_bytes: int, file_bytes: int, where: str) -> None:
 
     Examples
     --------
-    >>> check_expansion(10**12, 10**6, "bomb.npz")
+    >>> check_expansion(10**12, 10**6, "bomb.npz")      # doctest: +ELLIPSIS
     Traceback (most recent call last):
         ...
-    fastmlp.errors.DataError: bomb.npz claims 1,000,000,000,000 bytes out of 1,000,000: no honest data shrink so far
+    fastmlp.errors.DataError: bomb.npz claims 1,000,000,000,000 bytes out of 1,000,000, further than data shrink: if ...
     """
     if n_bytes > max(UNSUSPECTED_BYTES, LARGEST_EXPANSION * file_bytes):
-        raise DataError(f"{where} claims {n_bytes:,} bytes out of {file_bytes:,}: no honest data shrink so far")
+        raise DataError(f"{where} claims {n_bytes:,} bytes out of {file_bytes:,}, further than data shrink: if you "
+                        f"trust it, save it anew without compression, such as in .npy files")
 
 
 def row_chunks(n_rows: int, n_columns: int) -> Iterator[slice]:
