@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -161,7 +162,11 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
     try:
         with safe_open(path, framework="numpy") as file:
             header = json.loads((file.metadata() or {}).get("fastmlp", "null"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}     # noqa: SIM118 - not a dict
+            names = list(file.keys())
+            for name in names:          # NumPy has no word for others, such as bfloat16
+                kind = file.get_slice(name).get_dtype()
+                _require(kind in ("F32", "F64"), f"{name!r} is of the type {kind}")
+            tensors = {name: file.get_tensor(name) for name in names}
     except (SafetensorError, OSError, ValueError, RecursionError) as error:     # ValueError: JSON or text that is none
         raise ModelFileError(f"{path}: not a whole safetensors file ({str(error)[:200]})") from error
     if not isinstance(header, dict) or header.get("format") != FORMAT:
@@ -190,14 +195,19 @@ def _parameters(spec: NetworkSpec, members: int, dtype: np.dtype[Any],
 
 def _classes(header: dict[str, Any], n_classes: int) -> npt.NDArray[Any]:
     """The labels in the dtype they had; the length of text comes from the labels, not from the file's word for it."""
-    labels, dtype = header["classes"], np.dtype(header["classes_dtype"])
+    labels, dtype_name = header["classes"], header["classes_dtype"]
     _require(type(labels) is list and len(labels) == n_classes, f"labels for {n_classes} outputs")
-    _require(dtype.kind in "biufUO", f"class labels of type {dtype}")
+    _require(re.fullmatch(r"[<>|][biufUO]\d*", dtype_name) is not None, f"class labels of type {dtype_name}")
+    dtype = np.dtype(dtype_name)
     wanted: tuple[type, ...] = {"b": (bool,), "i": (int,), "u": (int,), "f": (float,), "U": (str,)}.get(
         dtype.kind, (str, int, float, bool))
     _require(all(type(label) in wanted for label in labels), f"class labels that are not of type {dtype}")
     _require(len(set(labels)) == n_classes, "the same class label twice")
-    return np.array(labels, str if dtype.kind == "U" else dtype)
+    with np.errstate(over="ignore"):
+        classes = np.array(labels, str if dtype.kind == "U" else dtype)
+    # Not if they are too large, NaN, or end in a \0.
+    _require(classes.tolist() == labels, f"class labels that {dtype} cannot hold")
+    return classes
 
 
 def _image_shape(header: dict[str, Any], n_inputs: int) -> tuple[int, int, int] | None:

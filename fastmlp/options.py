@@ -143,7 +143,7 @@ def _check_value(name: str, value: Any, rule: Rule) -> None:
         raise ConfigError(f"{flag(name)} {str(value)!r}: must not hold a null character")
     if isinstance(value, bool) or not isinstance(value, int | float):
         return
-    if not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{flag(name)} {value}: must be a finite number")
     bounds = [
         (rule.low is not None and value < rule.low, f"at least {rule.low}"),

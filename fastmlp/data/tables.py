@@ -134,7 +134,7 @@ def _count_lines(path: Path) -> int:
 def _read_parquet(path: Path, target: str | None, choose: Choose) -> tuple[Any, list[str]]:
     """Inputs and target as a data frame, and the names of the inputs."""
     with opened_parquet(path, choose, target) as (file, inputs):
-        return file.read(columns=wanted_columns(inputs, target)).to_pandas(ignore_metadata=True), inputs
+        return file.read(columns=wanted_columns(inputs, target)).replace_schema_metadata().to_pandas(), inputs
 
 
 def wanted_columns(inputs: list[str], target: str | None) -> list[str]:

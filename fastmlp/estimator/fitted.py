@@ -161,7 +161,7 @@ class FittedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[misc]
                      "n_members": model.network.members}
         try:
             saved = {name: _unplain(value) for name, value in extra.get("parameters", described).items()}
-            history = {name: extra.get("history", {}).get(name) for name in HISTORY}
+            history = {name: _checked_history(name, extra.get("history", {}).get(name)) for name in HISTORY}
             classifier = cls(**{**saved, "device": device})
             check_parameters(classifier)
             if classifier.n_members != model.network.members:
@@ -177,6 +177,21 @@ class FittedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[misc]
         if model.feature_names is not None:
             classifier.feature_names_in_ = np.array(model.feature_names, object)
         return classifier
+
+
+def _checked_history(name: str, value: Any) -> Any:
+    """What a file says of the training: counts, a number, or a list of numbers; None where it says nothing."""
+    if value is None:
+        return None
+    if name in ("n_iter_", "t_"):
+        good = type(value) is int and value >= 0
+    elif name.endswith(("curve_", "scores_")):
+        good = type(value) is list and all(type(number) in (int, float) for number in value)
+    else:
+        good = type(value) in (int, float)
+    if not good:
+        raise ValueError(f"{name} {value!r}")
+    return value
 
 
 def _plain(value: Any) -> Any:
