@@ -287,7 +287,8 @@ def test_faults_found_after_reading_name_the_file(tmp_path):
 def test_the_file_is_named_where_one_of_its_values_is_out_of_range(tmp_path):
     for text, words in (("hidden = [5, 99999999999]", "--hidden 99999999999: must be at most"),
                         ("train-batches = ['1-9']", "--train-batches 6: must be at most 5"),
-                        ("members = 1" + 401 * "0", "--members 10+: must be at most"), ("lr = nan", "--lr nan: must be a finite number")):
+                        ("members = 1" + 401 * "0", "--members 10+: must be at most"),
+                        ("lr = nan", "--lr nan: must be a finite number")):
         (tmp_path / "options.toml").write_text(text)
         with pytest.raises(ConfigError, match=f"--config .*options.toml: {words}"):
             read_toml(tmp_path / "options.toml", TrainOptions)
