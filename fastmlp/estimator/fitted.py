@@ -10,12 +10,12 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from fastmlp.backend import host_array, resolve
 from fastmlp.errors import DataError, ModelFileError
 from fastmlp.estimator.fit import Learner
-from fastmlp.estimator.inputs import INPUT_TYPES, Labels, draw_seed
+from fastmlp.estimator.inputs import Labels, draw_seed, validated
 from fastmlp.estimator.options import check_parameters
 from fastmlp.evaluation import folded_layers, log_softmax, softmax
 from fastmlp.model import Model, load_model, save_model
@@ -61,7 +61,7 @@ class FittedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[misc]
 
     def _logits(self, X: Any) -> npt.NDArray[Any]:
         check_is_fitted(self)
-        return self._model().logits(validate_data(self, host_array(X), dtype=INPUT_TYPES, reset=False))
+        return self._model().logits(validated(self, X, reset=False))
 
     def predict(self, X: Any) -> Labels:
         """The most probable label.  X (n, D)  ->  (n,)."""

@@ -90,7 +90,8 @@ def check_parameters(p: Any) -> None:
             raise ConfigError(f"{name} = {value!r} must be a number {words}")
     for name, alternatives in _COUNTS.items():
         value = getattr(p, name)
-        if value not in alternatives and not (_is_number(value, numbers.Integral) and value >= 1):
+        other = (value is None or isinstance(value, str | float)) and value in alternatives
+        if not other and not (_is_number(value, numbers.Integral) and value >= 1):
             words = " or ".join(["a whole number of at least 1", *map(repr, alternatives)])
             raise ConfigError(f"{name} = {value!r} must be {words}")
     if not _is_number(p.verbose, numbers.Integral) and not isinstance(p.verbose, bool | np.bool_):
