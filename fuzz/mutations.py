@@ -167,10 +167,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=10_000, help="damaged files, of all readers together")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--reader", default="", help="only readers whose name holds this")
+    parser.add_argument("--reader", nargs="+", default=[""], help="only readers whose name holds one of these")
     parser.add_argument("--show", action="store_true", help="print every refusal")
     options = parser.parse_args()
-    readers = [reader for reader in READERS if options.reader in reader.name]
+    readers = [reader for reader in READERS if any(word in reader.name for word in options.reader)]
     each, failures = -(-options.count // len(readers)), 0
     print(f"{'reader':28}{'tried':>7}{'read':>7}{'refused':>9}{'uncaught':>10}{'slowest s':>11}{'grew MB':>9}")
     for reader in readers:

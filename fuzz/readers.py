@@ -39,11 +39,11 @@ def fuzz_one(name: str, arguments: list[str]) -> None:
     atheris.Fuzz()
 
 
-def fuzz_all(seconds: int, wanted: str, keep: Path, seed: int) -> int:
+def fuzz_all(seconds: int, wanted: list[str], keep: Path, seed: int) -> int:
     """Fuzz the readers one after the other; how many of them did something wrong."""
     from fuzz.corpus import READERS
 
-    readers = [reader for reader in READERS if wanted in reader.name]
+    readers = [reader for reader in READERS if any(word in reader.name for word in wanted)]
     keep.mkdir(parents=True, exist_ok=True)
     total = failures = 0
     print(f"{'reader':28}{'executions':>12}{'per second':>12}{'coverage':>10}  found", flush=True)
@@ -56,10 +56,11 @@ def fuzz_all(seconds: int, wanted: str, keep: Path, seed: int) -> int:
             for place, sample in enumerate(reader.samples()):
                 (samples / str(place)).write_bytes(sample)
             length = 2 * max(len(sample) for sample in reader.samples())
-            command = [sys.executable, "-m", "fuzz.readers", "--one", reader.name, str(samples), f"-seed={seed + number}",
-                       f"-max_total_time={max(1, seconds // len(readers))}", f"-rss_limit_mb={MOST_MEGABYTES}",
-                       f"-timeout={LONGEST_SECONDS}", f"-artifact_prefix={prefix}-", f"-max_len={length}",
-                       "-print_final_stats=1", folder]
+            command = [
+                sys.executable, "-m", "fuzz.readers", "--one", reader.name, str(samples), f"-seed={seed + number}",
+                f"-max_total_time={max(1, seconds // len(readers))}", f"-rss_limit_mb={MOST_MEGABYTES}",
+                f"-timeout={LONGEST_SECONDS}", f"-artifact_prefix={prefix}-", f"-max_len={length}",
+                "-print_final_stats=1", folder]
             done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
         figures = re.findall(r"stat::number_of_executed_units:\s*(\d+)", done.stderr) or ["0"]
         rates = re.findall(r"exec/s: (\d+)", done.stderr) or ["0"]
@@ -79,7 +80,7 @@ def main() -> int:
     """Exit code 1 if anything was found, 2 without atheris."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=int, default=60, help="of all readers together")
-    parser.add_argument("--reader", default="", help="only readers whose name holds this")
+    parser.add_argument("--reader", nargs="+", default=[""], help="only readers whose name holds one of these")
     parser.add_argument("--keep", type=Path, default=Path("fuzz-findings"), help="folder for what went wrong")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--one", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)

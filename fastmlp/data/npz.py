@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -86,7 +87,8 @@ def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, where: str) -> 
     with archive.open(info) as member:
         header = read_header(member, where)
         check_size(header, info.file_size - member.tell(), where)
-    with archive.open(info) as member:
+    with archive.open(info) as member, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)            # that Python 2 wrote it
         array: npt.NDArray[Any] = np.lib.format.read_array(member, allow_pickle=False)
     return array
 

@@ -82,6 +82,15 @@ def test_an_extension_type_of_arrow_is_not_unpickled(tmp_path):
     assert not marker.exists()
 
 
+@pytest.mark.parametrize("suffix", [".npz", ".npy"])
+def test_headers_of_python_2_are_read_without_a_warning(tmp_path, suffix):
+    content = corpus.npy(np.eye(12, 4)).replace(b"(12, 4), }  ", b"(12L, 4L), }")
+    assert b"12L" in content
+    (tmp_path / f"X{suffix}").write_bytes(corpus.zipped()(content) if suffix == ".npz" else content)
+    (tmp_path / "y.npy").write_bytes(corpus.labels()[0])
+    assert read_examples(tmp_path / f"X{suffix}").x.tolist() == np.eye(12, 4).tolist()
+
+
 # --------------------------------------------------------------------------------------------------- names and links
 
 @pytest.mark.parametrize("name", ["../X.npy", "/tmp/X.npy", "..\\X.npy", "X.npy/../../y.npy", "C:\\X.npy"])
