@@ -70,8 +70,8 @@ def fuzz_all(seconds: int, wanted: list[str], keep: Path, seed: int) -> int:
         found = "nothing" if done.returncode == 0 else f"see {prefix}-*"
         print(f"{reader.name:28}{figures[-1]:>12}{rates[-1]:>12}{coverage[-1]:>10}  {found}", flush=True)
         if done.returncode:
-            print("\n".join(f"    {line}" for line in done.stderr.splitlines() if "Error" in line or "ERROR" in line
-                            or "Traceback" in line)[:3000] or done.stderr[-3000:], flush=True)
+            lines = [line for line in (done.stdout + done.stderr).splitlines() if "Error" in line or "ERROR" in line]
+            print("\n".join(f"    {line:.300}" for line in lines), flush=True)
     print(f"{total} executions, {failures} readers with something uncaught")
     return failures
 

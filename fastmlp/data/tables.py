@@ -164,8 +164,8 @@ def opened_parquet(path: Path, choose: Choose, target: str | None, **options: An
         with parquet.ParquetFile(path, read_dictionary=wanted, **options) as file:
             groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
             n_rows = max(file.metadata.num_rows, sum(group.num_rows for group in groups))
-            check_expansion(n_rows * sum(type_width(schema.field(name).type) for name in wanted), path.stat().st_size,
-                            str(path))
+            values = n_rows * sum(type_width(schema.field(name).type) for name in wanted)
+            check_expansion(max(values, sum(group.total_byte_size for group in groups)), path.stat().st_size, str(path))
             yield file, inputs
     except DataError:
         raise

@@ -115,6 +115,12 @@ def long_word_parquet(length, n_rows):
     return parquet_of(chunk.replace_schema_metadata(None), 1, store_schema=False, data_page_size=1 << 20)
 
 
+def long_words_parquet(length, n_words, n_groups):
+    """Other long words in each group of rows: few rows, and much text that shrinks."""
+    words = [f"{number:0{length}}" for number in range(n_words)]
+    return parquet_of(pyarrow.table({"a": np.arange(n_words) / 8, "kind": words}), n_groups, compression="zstd")
+
+
 def nested_parquet(n_rows):
     """A list in one row that repeats a number so many times."""
     column = pyarrow.ListArray.from_arrays(pyarrow.array([0, n_rows], pyarrow.int32()), pyarrow.array(np.zeros(n_rows)))
@@ -141,6 +147,7 @@ BOMBS = {
     "Parquet, on disk--constants": (lambda: constant_parquet(16 * MB), REFUSED, "further than data", 40 * MB),
     "Parquet--long word": (lambda: long_word_parquet(MB, 10_000), READ, "", 60 * MB),
     "Parquet, on disk--long word": (lambda: long_word_parquet(MB, 10_000), READ, "", 60 * MB),
+    "Parquet--long words": (lambda: long_words_parquet(MB, 10, 28), REFUSED, "further than data", 20 * MB),
     "Parquet--nested": (lambda: nested_parquet(8 * MB), REFUSED, "type list", 20 * MB),
     "CSV--short lines": (lambda: lines_of_a_wide_table(5000, 100_000), REFUSED, "further than data", 60 * MB),
     "CSV--long label": (lambda: one_long_label(100_000, 20_000), READ, "", 60 * MB),
