@@ -136,9 +136,9 @@ def load_model(path: str | Path, backend: Backend) -> Model:
         members = header.get("members", 1)
         _require(type(members) is int and ("members" not in header or members > 1), f"members {members!r}")
         dtype = np.dtype(_dtype(header["dtype"]))
-        l2, largest = header["l2"] if members > 1 else [header["l2"]], float(np.finfo(dtype).max)
+        l2 = header["l2"] if members > 1 else [header["l2"]]
         _require(type(l2) is list and len(l2) == members and all(
-            type(factor) is float and 0 <= factor <= largest for factor in l2), f"l2 {header['l2']!r}")
+            type(factor) is float and math.isfinite(factor) and factor >= 0 for factor in l2), f"l2 {header['l2']!r}")
         values = _parameters(spec, members, dtype, tensors)             # before any allocation
         network = make_network(spec, backend, values, dtype=dtype.name, l2=l2)
         inputs = (spec.n_inputs,)
