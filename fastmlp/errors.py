@@ -6,11 +6,33 @@ sentence and ends with the class's `exit_code`. Anything else that escapes is a 
 
 from __future__ import annotations
 
+LONGEST_SENTENCE = 2000
+
 
 class FastMLPError(Exception):
-    """Base of all errors below; `exit_code` is what the command line ends with."""
+    r"""Base of all errors below; `exit_code` is what the command line ends with.
+
+    What a sentence quotes may come from a stranger's file. Control characters, which could move a terminal's cursor or
+    forge a line of a log, are written as escapes, and the middle of what is very long is left out.
+
+    Examples
+    --------
+    >>> print(DataError("pets.csv has no column named \x1b[2Jkind"))
+    pets.csv has no column named \x1b[2Jkind
+    """
 
     exit_code = 2
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(_one_sentence(message))
+
+
+def _one_sentence(text: str) -> str:
+    if len(text) > LONGEST_SENTENCE:
+        text = f"{text[:LONGEST_SENTENCE // 2]} ... {text[-LONGEST_SENTENCE // 4:]}"
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 class ConfigError(FastMLPError, ValueError):

@@ -179,16 +179,22 @@ def ensemble_accuracy(network: Network, examples: Examples, members: Sequence[in
 
 def log_softmax(logits: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """Logarithms of `softmax`, finite also where that is 0."""
-    shifted = logits.astype(np.float64)
-    shifted -= shifted.max(axis=-1, keepdims=True)
+    shifted = _below_zero(logits)
     shifted -= np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
     return shifted
 
 
 def softmax(logits: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """Probabilities along the last axis, on the host, in float64, shifted so that nothing overflows."""
-    shifted = logits.astype(np.float64)
-    shifted -= shifted.max(axis=-1, keepdims=True)
+    shifted = _below_zero(logits)
     np.exp(shifted, out=shifted)
     shifted /= shifted.sum(axis=-1, keepdims=True)
     return shifted
+
+
+def _below_zero(logits: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Logits in float64, shifted so that the largest is 0; those that are further away than numbers go stay finite."""
+    shifted = logits.astype(np.float64)
+    with np.errstate(over="ignore"):
+        shifted -= shifted.max(axis=-1, keepdims=True)
+    return np.maximum(shifted, np.finfo(np.float64).min, out=shifted)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import io
 import json
 import math
 import os
@@ -12,6 +11,7 @@ import re
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,11 @@ from fastmlp.errors import OutputError
 
 #: What a file is called while it is written; a process that is killed leaves it behind.
 TEMPORARY = ".fastmlp-*.tmp"
+
+#: Text that a spreadsheet would run: behind apostrophes and blanks a sign that begins a formula, and more than that.
+FORMULA = re.compile(r"'*(\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]).", re.DOTALL)
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+
 
 def write_atomically(path: str | Path, data: bytes | str) -> None:
     """Write a file so that readers see the old content or the new, never a part.
@@ -66,6 +71,11 @@ def write_atomically(path: str | Path, data: bytes | str) -> None:
 def write_csv(path: str | Path, columns: Mapping[str, Sequence[Any]]) -> None:
     r"""Write columns as a CSV file with one header line, atomically.
 
+    Labels and names of columns come from strangers' files, and a spreadsheet runs text such as `=1+1` or `@x` as a
+    formula. Such text gets an apostrophe before it, by which spreadsheets know text, or one more where it has some
+    already, so that a program that wants the text itself takes one off wherever `FORMULA` matches behind it. Numbers,
+    also those that are text, and lone signs stay as they are.
+
     Parameters
     ----------
     path : str or Path
@@ -88,12 +98,22 @@ def write_csv(path: str | Path, columns: Mapping[str, Sequence[Any]]) -> None:
     >>> write_csv(target, {"step": [0, 100], "train_loss": [2.5, None]})
     >>> target.read_text()
     'step,train_loss\n0,2.5\n100,\n'
+    >>> write_csv(target, {"prediction": ["=1+1", "-", "-0.5"], "p_=1+1": [0.9, 0.2, 0.1]})
+    >>> target.read_text()
+    "prediction,p_=1+1\n'=1+1,0.9\n-,0.2\n-0.5,0.1\n"
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(zip(*columns.values(), strict=True))
-    write_atomically(path, text.getvalue())
+    lines: list[str] = []
+    # It quotes what holds a character of the line's end: with both, a label cannot begin a line that was not there.
+    writer = csv.writer(SimpleNamespace(write=lines.append), lineterminator="\r\n")
+    writer.writerow(map(_as_text, columns))
+    writer.writerows(map(_as_text, row) for row in zip(*columns.values(), strict=True))
+    write_atomically(path, "".join(line.removesuffix("\r\n") + "\n" for line in lines))
+
+
+def _as_text(cell: Any) -> Any:
+    """A cell, with an apostrophe before what a spreadsheet would run."""
+    runs = isinstance(cell, str) and FORMULA.match(cell) and not NUMBER.fullmatch(cell)
+    return f"'{cell}" if runs else cell
 
 
 def write_json(path: str | Path, obj: Any) -> None:

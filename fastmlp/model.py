@@ -8,6 +8,7 @@ tensors have a leading axis of as many; those of one network have none.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,13 @@ class Model:
             raise DataError(f"X has shape {x.shape}, but this model was trained on {spec.n_inputs} features (columns)")
         examples = Examples(x, np.zeros(len(x), np.int64), spec.n_classes, self.standardizer, self.network.backend,
                             self.network.dtype.name)
-        return predict_ballots(self.network, examples)
+        with np.errstate(all="ignore"):     # looked at below
+            scores, votes = predict_ballots(self.network, examples)
+        finite = np.isfinite(scores).all(axis=-1)                   # (n,)
+        if not finite.all():
+            raise DataError(f"the network's outputs for row {int(np.argmin(finite))} of X are too large for "
+                            f"{self.network.dtype}: is it of the same kind as what was trained on?")
+        return scores, votes
 
     def predict_proba(self, x: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """Probability of each class.  x (n, D)  ->  (n, C), rows that sum to 1."""
@@ -125,10 +132,10 @@ def load_model(path: str | Path, backend: Backend) -> Model:
         spec = NetworkSpec(**{**header["network"], "hidden": tuple(header["network"]["hidden"])})
         members = header.get("members", 1)
         _require(type(members) is int and ("members" not in header or members > 1), f"members {members!r}")
+        dtype = np.dtype(_dtype(header["dtype"]))
         l2 = header["l2"] if members > 1 else [header["l2"]]
         _require(type(l2) is list and len(l2) == members and all(
             type(factor) is float and math.isfinite(factor) and factor >= 0 for factor in l2), f"l2 {header['l2']!r}")
-        dtype = np.dtype(_dtype(header["dtype"]))
         values = _parameters(spec, members, dtype, tensors)             # before any allocation
         network = make_network(spec, backend, values, dtype=dtype.name, l2=l2)
         inputs = (spec.n_inputs,)
@@ -164,14 +171,19 @@ def _parameters(spec: NetworkSpec, members: int, dtype: np.dtype[Any],
 
 def _classes(header: dict[str, Any], n_classes: int) -> npt.NDArray[Any]:
     """The labels in the dtype they had; the length of text comes from the labels, not from the file's word for it."""
-    labels, dtype = header["classes"], np.dtype(header["classes_dtype"])
+    labels, dtype_name = header["classes"], header["classes_dtype"]
     _require(type(labels) is list and len(labels) == n_classes, f"labels for {n_classes} outputs")
-    _require(dtype.kind in "biufUO", f"class labels of type {dtype}")
+    _require(re.fullmatch(r"[<>|][biufUO]\d*", dtype_name) is not None, f"class labels of type {dtype_name}")
+    dtype = np.dtype(dtype_name)
     wanted: tuple[type, ...] = {"b": (bool,), "i": (int,), "u": (int,), "f": (float,), "U": (str,)}.get(
         dtype.kind, (str, int, float, bool))
     _require(all(type(label) in wanted for label in labels), f"class labels that are not of type {dtype}")
     _require(len(set(labels)) == n_classes, "the same class label twice")
-    return np.array(labels, str if dtype.kind == "U" else dtype)
+    with np.errstate(over="ignore"):
+        classes = np.array(labels, str if dtype.kind == "U" else dtype)
+    # Not if they are too large, NaN, or end in a \0.
+    _require(classes.tolist() == labels, f"class labels that {dtype} cannot hold")
+    return classes
 
 
 def _image_shape(header: dict[str, Any], n_inputs: int) -> tuple[int, int, int] | None:

@@ -55,7 +55,8 @@ class Network:
                  l2: float | npt.ArrayLike = 0.0) -> None:
         if dtype not in ("float32", "float64"):
             raise ConfigError(f"dtype = {dtype!r} cannot be trained in: choose float32 or float64")
-        penalties = np.broadcast_to(np.asarray(l2, np.float64), (members,))
+        with np.errstate(over="ignore"):    # looked at below
+            penalties = np.broadcast_to(np.asarray(l2, np.float64), (members,)).astype(dtype)
         if not (np.isfinite(penalties).all() and (penalties >= 0).all()):
             raise ConfigError(f"l2 = {l2!r} must be finite and not negative")
         xp = backend.xp
@@ -65,7 +66,7 @@ class Network:
         self.layout = Layout(spec, members, xp)
         self.parameters = self.empty((self.layout.size,))
         self.gradients = self.empty((self.layout.size,))
-        self.l2 = backend.asarray(penalties.astype(self.dtype))                                          # (M,)
+        self.l2 = backend.asarray(penalties)                                                            # (M,)
         n_normalised = members * sum(spec.hidden) if spec.batch_norm else 0
         self.running = self.empty((2 * n_normalised,))
         self.statistics = self.empty((2 * n_normalised,))       # of the batch at hand, laid out like `running`

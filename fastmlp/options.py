@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from fastmlp.errors import ConfigError
 
 Options = TypeVar("Options")
+LONGEST_TOML = 1 << 14  # bytes: 64 KiB of a.a.a.a... = 1 would keep the parser busy for a minute
 LONGEST_RANGE = 1000    # of `number_ranges`; it names batches, of which there are a few
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
          "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
@@ -127,8 +128,12 @@ def check(options: Any) -> None:
     """
     for name, rule in rules(options).items():
         value = getattr(options, name)
-        for item in value if rule.many and isinstance(value, tuple) else (value,):
-            _check_value(name, item, rule)
+        _check_values(name, value if rule.many and isinstance(value, tuple) else (value,), rule)
+
+
+def _check_values(name: str, values: Iterable[Any], rule: Rule) -> None:
+    for value in values:
+        _check_value(name, value, rule)
 
 
 def _check_value(name: str, value: Any, rule: Rule) -> None:
@@ -138,7 +143,7 @@ def _check_value(name: str, value: Any, rule: Rule) -> None:
         raise ConfigError(f"{flag(name)} {str(value)!r}: must not hold a null character")
     if isinstance(value, bool) or not isinstance(value, int | float):
         return
-    if not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{flag(name)} {value}: must be a finite number")
     bounds = [
         (rule.low is not None and value < rule.low, f"at least {rule.low}"),
@@ -226,7 +231,12 @@ def read_toml(path: Path, *options: type[Any]) -> dict[str, Any]:
     """
     try:
         with path.open("rb") as file:
-            table = tomllib.load(file)
+            content = file.read(LONGEST_TOML + 1)
+        if len(content) > LONGEST_TOML:
+            raise ConfigError(f"--config {path}: has more than {LONGEST_TOML} bytes, which no configuration needs")
+        table = tomllib.loads(content.decode())
+    except ConfigError:
+        raise
     except OSError as error:
         raise ConfigError(f"--config {path}: cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:       # among them TOMLDecodeError, and integers of 5000 digits
@@ -250,6 +260,10 @@ def from_table(table: Mapping[str, Any], place: str, *options: type[Any]) -> dic
         if name in values:
             raise ConfigError(f"{place}: {key!r} is there twice, with a dash and with an underscore")
         values[name] = _from_table(value, known[name], f"{place}: {key}")
+        try:
+            _check_values(name, _flat(values[name]), known[name])
+        except ConfigError as error:
+            raise ConfigError(f"{place}: {error}") from error
     return values
 
 
@@ -279,10 +293,15 @@ def build(options: type[Options], given: dict[str, Any]) -> Options:
     """
     values = {}
     for name, value in given.items():
-        if rules(options)[name].many and isinstance(value, Sequence) and not isinstance(value, str):
-            value = tuple(part for item in value for part in (item if isinstance(item, tuple) else (item,)))
-        values[name] = value
+        many = rules(options)[name].many and isinstance(value, Sequence) and not isinstance(value, str)
+        values[name] = _flat(value) if many else value
     return options(**values)
+
+
+def _flat(value: Any) -> tuple[Any, ...]:
+    """One value or several, and what lists of ranges among them hold."""
+    return tuple(part for item in (value if isinstance(value, list | tuple) else [value])
+                 for part in (item if isinstance(item, tuple) else (item,)))
 
 
 def from_python(options: type[Options], given: Mapping[str, Any], allowed: Collection[str]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from fastmlp.errors import DataError
 from fastmlp.files import write_atomically
 
 HEADER, DIGEST = "fastmlp", "sha256"
+KINDS = ("F32", "F64", "I64", "BOOL")       # that are written; for others, such as bfloat16, NumPy has no word
 
 
 def write_tensors(path: Path, header: dict[str, Any], tensors: dict[str, npt.NDArray[Any]]) -> None:
@@ -63,7 +64,12 @@ def read_tensors(path: Path, format: str, what: str,
     try:
         with safe_open(path, framework="numpy") as file:
             header = json.loads((file.metadata() or {}).get(HEADER, "null"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}     # noqa: SIM118 - not a dict
+            names = list(file.keys())
+            for name in names:
+                kind = file.get_slice(name).get_dtype()
+                if kind not in KINDS:
+                    raise ValueError(f"{name!r} is of the type {kind}")
+            tensors = {name: file.get_tensor(name) for name in names}
     except (SafetensorError, OSError, ValueError, RecursionError) as cause:     # ValueError: JSON or text that is none
         raise error(f"{path}: not a whole safetensors file ({str(cause)[:200]})") from cause
     if not isinstance(header, dict) or header.get("format") != format:

@@ -142,6 +142,8 @@ def _files_in_folder(folder: Path, layout: Layout, names: Iterable[str]) -> Iter
     for name in names:
         path = folder / (name + layout.suffix)
         try:
+            if path.exists() and not path.is_file():
+                raise DataError(f"{path} is not a file")    # but a folder, or a device that never ends
             if size_problem := layout.size_problem(path.stat().st_size):
                 raise DataError(f"{path} {size_problem}")
             yield name, path.read_bytes()

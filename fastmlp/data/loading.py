@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from fastmlp.data.npz import read_npz
 from fastmlp.data.parquet_rows import read_parquet_to_disk, takes_more
 from fastmlp.data.rows_on_disk import Rows
 from fastmlp.data.split import cut, part_size, stratified_split
-from fastmlp.data.tables import read_table
+from fastmlp.data.tables import one_line, read_table
 from fastmlp.data.validate import check_examples, encode_known_labels, encode_labels
 from fastmlp.errors import ConfigError, DataError
 from fastmlp.memory import free_memory
@@ -101,25 +102,25 @@ def load_dataset(
     examples, own_test = _read(path, target, needs_target=True, memory=data_memory)
     if examples.y is None:
         raise DataError(f"{name} has no array y, which must hold the labels")
-    check_examples(examples.x, examples.y, feature_names=examples.feature_names)
-    codes, classes = encode_labels(examples.y)
-    dataset_name = name if path is None else path.name
-    if own_test is not None:
-        _refuse(test is not None, f"test is {test!r}, but {name} has a test part of its own; leave test out")
-        if own_test.y is None:
-            raise DataError(f"{name} has X_test but no y_test")
-        check_examples(own_test.x, feature_names=own_test.feature_names, what="X_test")
-        rows, test_rows = np.arange(len(codes)), np.arange(0)
-        y_test = encode_known_labels(own_test.y, classes)
-    else:
-        size = part_size(TEST_FRACTION if test is None else test, len(codes), "test")
-        rows, test_rows = stratified_split(codes, size, np.random.default_rng(TEST_SEED), "test")
-        y_test = codes[test_rows]
-    size = part_size(VALIDATION_FRACTION if validation is None else validation, len(rows), "validation")
-    train, val = (rows[chosen] for chosen in stratified_split(codes[rows], size, generator(seed, Stream.SPLIT)))
+    with _naming(name):
+        check_examples(examples.x, examples.y, feature_names=examples.feature_names)
+        codes, classes = encode_labels(examples.y)
+        if own_test is not None:
+            _refuse(test is not None, f"test is {test!r}, but {name} has a test part of its own; leave test out")
+            if own_test.y is None:
+                raise DataError("it has X_test but no y_test")
+            check_examples(own_test.x, feature_names=own_test.feature_names, what="X_test")
+            rows, test_rows = np.arange(len(codes)), np.arange(0)
+            y_test = encode_known_labels(own_test.y, classes)
+        else:
+            size = part_size(TEST_FRACTION if test is None else test, len(codes), "test")
+            rows, test_rows = stratified_split(codes, size, np.random.default_rng(TEST_SEED), "test")
+            y_test = codes[test_rows]
+        size = part_size(VALIDATION_FRACTION if validation is None else validation, len(rows), "validation")
+        train, val = (rows[chosen] for chosen in stratified_split(codes[rows], size, generator(seed, Stream.SPLIT)))
     x_train, x_val, x_test = cut(examples.x, (train, val, test_rows))
     return Dataset(
-        name=dataset_name,
+        name=name if path is None else path.name,
         x_train=x_train,
         y_train=codes[train],
         x_val=x_val,
@@ -175,7 +176,8 @@ def read_examples(
         return ExampleSet(digits.x_test, digits.classes[digits.y_test], digits.image_shape)
     whole, own_test = _read(_file_path(name), target, needs_target=False, columns=columns)
     examples = own_test if own_test is not None else whole
-    check_examples(examples.x, feature_names=examples.feature_names)
+    with _naming(name):
+        check_examples(examples.x, feature_names=examples.feature_names)
     return examples
 
 
@@ -196,14 +198,17 @@ def _read(path: Path | None, target: str | None, *, needs_target: bool, columns:
     """All examples, and those of the data set's own test part."""
     if path is None:
         return _digits(), None
-    if path.suffix.lower() == ".npz":
-        return read_npz(path)
     allowed = free_memory() // 2 if memory is None else memory
-    if path.suffix.lower() == ".npy":
-        return read_npy(path, target, needs_target=needs_target, memory=allowed), None
-    if path.suffix.lower() == ".parquet" and takes_more(path, allowed):
-        return read_parquet_to_disk(path, target, needs_target=needs_target, columns=columns, memory=allowed), None
-    return read_table(path, target, needs_target=needs_target, columns=columns), None
+    try:
+        if path.suffix.lower() == ".npz":
+            return read_npz(path)
+        if path.suffix.lower() == ".npy":
+            return read_npy(path, target, needs_target=needs_target, memory=allowed), None
+        if path.suffix.lower() == ".parquet" and takes_more(path, allowed):
+            return read_parquet_to_disk(path, target, needs_target=needs_target, columns=columns, memory=allowed), None
+        return read_table(path, target, needs_target=needs_target, columns=columns), None
+    except MemoryError as error:
+        raise DataError(f"{path} takes more memory than there is ({one_line(error)})") from error
 
 
 def _digits() -> ExampleSet:
@@ -261,6 +266,15 @@ def _batch_names(train: Sequence[int], validation: Sequence[int]) -> tuple[list[
         used.add(batch)
     names = cifar10.TRAIN_BATCHES
     return [names[batch - 1] for batch in train], [names[batch - 1] for batch in validation]
+
+
+@contextlib.contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Name the data in what is found wrong with them once they are read."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from error
 
 
 def _refuse(condition: bool, message: str) -> None:

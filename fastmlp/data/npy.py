@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tokenize
+import warnings
 from pathlib import Path
 from typing import IO, Any
 
@@ -86,7 +87,9 @@ def read_header(file: IO[bytes], where: str) -> Header:
     if version not in readers:  # 3.0 is for records with fields, which have no place here
         raise DataError(f"{where} is of the .npy version {version}, which only structured arrays need")
     try:
-        header: Header = readers[version](file)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)        # that Python 2 wrote it
+            header: Header = readers[version](file)
     except (tokenize.TokenError, SyntaxError, RecursionError, MemoryError) as error:    # from the parser of its words
         raise ValueError("its header is damaged") from error
     return header

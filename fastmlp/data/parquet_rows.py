@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,7 +16,15 @@ import numpy.typing as npt
 from fastmlp.data.dataset import ExampleSet
 from fastmlp.data.npy import handed_out_dtype
 from fastmlp.data.rows_on_disk import OpenFile, RowsOnDisk
-from fastmlp.data.tables import as_matrix, check_complete, check_names, choose_inputs, one_line
+from fastmlp.data.tables import (
+    as_matrix,
+    check_complete,
+    choose_inputs,
+    label_values,
+    opened_parquet,
+    type_width,
+    wanted_columns,
+)
 from fastmlp.errors import DataError
 
 BATCH_BYTES = 8 << 20       # of a batch's matrix in float64; what Arrow and the columns take comes on top
@@ -38,7 +47,7 @@ def takes_more(path: Path, memory: int) -> bool:
         return False
     with file:
         types = [field.type for field in file.schema_arrow]
-        widths = sum(_width(kind) for kind in types)
+        widths = sum(type_width(kind) for kind in types)
         n_rows: int = file.metadata.num_rows
         return n_rows * (widths + len(types) * _matrix_dtype(types).itemsize) > memory
 
@@ -71,40 +80,25 @@ def read_parquet_to_disk(path: Path, target: str | None, *, memory: int, needs_t
     >>> read_parquet_to_disk(Path("irises.parquet"), "species", memory=10**6).x.shape  # doctest: +SKIP
     (150, 4)
     """
-    from pyarrow import ArrowException, default_memory_pool, parquet
+    from pyarrow import default_memory_pool
 
-    try:
-        with parquet.ParquetFile(path, buffer_size=BUFFER_BYTES, pre_buffer=False) as file:
-            check_names(file.schema_arrow.names, path)
-            names = [str(name) for name in file.schema_arrow.empty_table().to_pandas().columns]
-            inputs = choose_inputs(names, path, target, needs_target=needs_target, columns=columns)
-            dtype = _matrix_dtype([file.schema_arrow.field(name).type for name in inputs])
-            n_rows = file.metadata.num_rows
-            rows = _temporary_file(path, n_rows * len(inputs) * dtype.itemsize, memory)
-            source, labels, first_row = OpenFile(rows, f"the temporary file of {path}"), [], 0     # which will close it
-            rows_at_once = max(1, BATCH_BYTES // (8 * len(inputs)))
-            wanted = [*inputs, *([] if target is None else [target])]
-            for batch in file.iter_batches(rows_at_once, columns=wanted, use_threads=False):    # they read ahead
-                if target is not None:
-                    labels.append(_labels(batch.column(target), target, path, first_row))
-                _write(rows, _matrix(batch.select(inputs), dtype, path, first_row), path)
-                first_row += batch.num_rows
-            rows.flush()
-    except DataError:
-        raise
-    except (OSError, ValueError, ArrowException) as error:
-        raise DataError(f"{path} cannot be read as a Parquet file: {one_line(error)}") from error
+    choose = partial(choose_inputs, path=path, target=target, needs_target=needs_target, columns=columns)
+    with opened_parquet(path, choose, target, buffer_size=BUFFER_BYTES, pre_buffer=False) as (file, inputs):
+        dtype = _matrix_dtype([file.schema_arrow.field(name).type for name in inputs])
+        n_rows = file.metadata.num_rows
+        rows = _temporary_file(path, n_rows * len(inputs) * dtype.itemsize, memory)
+        source, labels, first_row = OpenFile(rows, f"the temporary file of {path}"), [], 0     # which will close it
+        rows_at_once = max(1, BATCH_BYTES // (8 * len(inputs)))
+        wanted = wanted_columns(inputs, target)
+        for batch in file.iter_batches(rows_at_once, columns=wanted, use_threads=False):        # they read ahead
+            if target is not None:
+                labels.append(_labels(batch.column(target), target, path, first_row))
+            _write(rows, _matrix(batch.select(inputs), dtype, path, first_row), path)
+            first_row += batch.num_rows
+        rows.flush()
     default_memory_pool().release_unused()      # Arrow would keep the memory of all these batches
     x = RowsOnDisk(source, 0, dtype, len(inputs), np.arange(first_row), dtype, memory)
     return ExampleSet(x, np.concatenate(labels) if labels else None, feature_names=tuple(inputs))
-
-
-def _width(kind: Any) -> int:
-    """Bytes of a value of an Arrow type in memory; of text, those of a pointer to it."""
-    try:
-        return max(1, int(kind.bit_width) // 8)
-    except ValueError:
-        return 8
 
 
 def _matrix_dtype(kinds: Sequence[Any]) -> np.dtype[Any]:
@@ -120,19 +114,11 @@ def _is_number(kind: Any) -> bool:
 
 
 def _labels(column: Any, target: str, path: Path, first_row: int) -> npt.NDArray[Any]:
-    """Labels (n,) of an Arrow array; equal texts are one object, as there may be very many."""
-    from pyarrow import types
-
+    """Labels (n,) of an Arrow array."""
     series = column.to_pandas()
     series.name = target
     check_complete(series, path, first_row)
-    if not (types.is_string(column.type) or types.is_large_string(column.type)):
-        labels: npt.NDArray[Any] = series.to_numpy()
-        return labels
-    encoded = column.dictionary_encode()
-    texts = np.array(encoded.dictionary.to_pylist(), object)
-    result: npt.NDArray[Any] = texts[encoded.indices.to_numpy()]
-    return result
+    return label_values(series)
 
 
 def _matrix(batch: Any, dtype: np.dtype[Any], path: Path, first_row: int) -> npt.NDArray[Any]:
@@ -144,7 +130,8 @@ def _matrix(batch: Any, dtype: np.dtype[Any], path: Path, first_row: int) -> npt
         if dtype == np.uint8 or not np.isnan(matrix).any():
             return matrix
     # This one says what is missing or text.
-    return as_matrix(batch.to_pandas(), batch.schema.names, path, first_row).astype(dtype, copy=False)
+    frame = batch.to_pandas(ignore_metadata=True)
+    return as_matrix(frame, batch.schema.names, path, first_row).astype(dtype, copy=False)
 
 
 def _temporary_file(path: Path, n_bytes: int, memory: int) -> IO[bytes]:

@@ -9,6 +9,7 @@ Nothing is imported, called, or allocated at a size that a number in the file ch
 from __future__ import annotations
 
 import pickletools
+import warnings
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -81,7 +82,9 @@ def read_pickled_batch(data: bytes, shape: tuple[int, int], where: str) -> tuple
         For anything that is not exactly such a batch.
     """
     try:
-        array, labels = _array_and_labels(_run(data))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)     # of escapes in a text that is about to be refused
+            array, labels = _array_and_labels(_run(data))
         content = array.content.encode("latin-1") if isinstance(array.content, str) else array.content
     except ValueError as error:
         raise DataError(f"{where} is not a CIFAR-10 batch: {error}") from error

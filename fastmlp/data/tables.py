@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fastmlp.data.dataset import ExampleSet
-from fastmlp.data.validate import as_numbers
+from fastmlp.data.validate import as_numbers, check_expansion
 from fastmlp.errors import DataError, MissingExtraError
+
+Choose = Callable[[list[str]], list[str]]       # from the names of all columns to those of the inputs
 
 
 def read_table(path: Path, target: str | None, *, needs_target: bool = False,
@@ -49,14 +54,14 @@ def read_table(path: Path, target: str | None, *, needs_target: bool = False,
     >>> read_table(Path("irises.csv"), "species").feature_names  # doctest: +SKIP
     ('sepal_length', 'sepal_width', 'petal_length', 'petal_width')
     """
-    frame = _read_csv(path) if path.suffix.lower() == ".csv" else _read_parquet(path)
-    inputs = choose_inputs(list(frame.columns), path, target, needs_target=needs_target, columns=columns)
+    choose = partial(choose_inputs, path=path, target=target, needs_target=needs_target, columns=columns)
+    frame, inputs = _read_csv(path, choose) if path.suffix.lower() == ".csv" else _read_parquet(path, target, choose)
     if len(frame) == 0:
         raise DataError(f"{path} has no rows")
     labels = None
     if target is not None:
         check_complete(frame[target], path)
-        labels = frame[target].to_numpy()
+        labels = label_values(frame[target])
     return ExampleSet(as_matrix(frame, inputs, path), labels, feature_names=tuple(inputs))
 
 
@@ -98,7 +103,8 @@ def _import_pandas() -> Any:
     return pandas
 
 
-def _read_csv(path: Path) -> Any:
+def _read_csv(path: Path, choose: Choose) -> tuple[Any, list[str]]:
+    """All columns as a data frame, and which of them are inputs."""
     pandas = _import_pandas()
     # index_col=False: pandas must not quietly take the first column for row names when rows are longer than the header.
     options = {"encoding": "utf-8-sig", "index_col": False, "low_memory": False}
@@ -107,29 +113,86 @@ def _read_csv(path: Path) -> Any:
             warnings.simplefilter("error", pandas.errors.ParserWarning)  # pandas would go on without some of the data
             # pandas renames repeated and empty names, so the header is looked at by itself first.
             header = pandas.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False, **options)
-            check_names(header.iloc[0].tolist(), path)
-            return pandas.read_csv(path, **options)
+            names = header.iloc[0].tolist()
+            check_names(names, path)
+            inputs = choose(names)
+            check_expansion(8 * len(names) * _count_lines(path), path.stat().st_size, str(path))    # short lines
+            return pandas.read_csv(path, **options), inputs
     except DataError:
         raise
     except (OSError, ValueError, pandas.errors.ParserWarning) as error:
         raise DataError(f"{path} cannot be read as a CSV file: {one_line(error)}") from error
 
 
-def _read_parquet(path: Path) -> Any:
-    pandas = _import_pandas()
+def _count_lines(path: Path) -> int:
+    """Lines of a text file, whichever way they end; in quotes, too."""
+    with path.open("rb") as file:
+        counts = [(piece.count(b"\n"), piece.count(b"\r")) for piece in iter(partial(file.read, 1 << 20), b"")]
+    return 1 + max(map(sum, zip(*counts, strict=True)), default=0)
+
+
+def _read_parquet(path: Path, target: str | None, choose: Choose) -> tuple[Any, list[str]]:
+    """Inputs and target as a data frame, and the names of the inputs."""
+    with opened_parquet(path, choose, target) as (file, inputs):
+        return file.read(columns=wanted_columns(inputs, target)).replace_schema_metadata().to_pandas(), inputs
+
+
+def wanted_columns(inputs: list[str], target: str | None) -> list[str]:
+    """The columns that are read: inputs, and the target where there is one."""
+    return [*inputs, *([] if target is None else [target])]
+
+
+@contextlib.contextmanager
+def opened_parquet(path: Path, choose: Choose, target: str | None, **options: Any) -> Iterator[tuple[Any, list[str]]]:
+    """An open Parquet file and the names of its inputs; whatever Arrow complains of meanwhile becomes a DataError.
+
+    Text comes as a dictionary: a long word that is there a million times takes memory once.
+    """
+    _import_pandas()
     try:
-        from pyarrow import ArrowException, parquet
+        from pyarrow import ArrowException, parquet, types
     except ImportError as error:
         raise MissingExtraError('reading .parquet files needs pyarrow: pip install "fastmlp[data]"') from error
     try:
-        check_names(parquet.read_schema(path).names, path)
-        frame = pandas.read_parquet(path, engine="pyarrow")
+        schema = parquet.read_schema(path)
+        inputs = choose(parquet_columns(schema, path))
+        wanted = wanted_columns(inputs, target)
+        for name in wanted:
+            if types.is_nested(schema.field(name).type):
+                raise DataError(f"{path}: column {name!r} holds values of the type {schema.field(name).type}; inputs "
+                                "and labels must be single values")
+        with parquet.ParquetFile(path, read_dictionary=wanted, **options) as file:
+            groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
+            n_rows = max(file.metadata.num_rows, sum(group.num_rows for group in groups))
+            values = n_rows * sum(type_width(schema.field(name).type) for name in wanted)
+            check_expansion(max(values, sum(group.total_byte_size for group in groups)), path.stat().st_size, str(path))
+            yield file, inputs
     except DataError:
         raise
     except (OSError, ValueError, ArrowException) as error:
         raise DataError(f"{path} cannot be read as a Parquet file: {one_line(error)}") from error
-    frame.columns = [str(name) for name in frame.columns]
-    return frame
+
+
+def type_width(kind: Any) -> int:
+    """Bytes of a value of an Arrow type in memory; of text, those of a pointer to it."""
+    try:
+        return max(1, int(kind.bit_width) // 8)
+    except ValueError:
+        return 8
+
+
+def parquet_columns(schema: Any, path: Path) -> list[str]:
+    """The names of a Parquet file's columns, but for those in which pandas kept the names of a frame's rows.
+
+    That is all that is believed of what pandas says about the table: the rest would have types looked up by name.
+    """
+    check_names(schema.names, path)
+    try:
+        index = json.loads(schema.metadata[b"pandas"])["index_columns"]
+        row_names = {name for name in index if isinstance(name, str)}
+    except (TypeError, ValueError, KeyError, RecursionError):    # nothing of pandas is there, or it is damaged
+        row_names = set()
+    return [name for name in schema.names if name not in row_names]
 
 
 def check_names(names: Sequence[str], path: Path) -> None:
@@ -155,6 +218,16 @@ def check_complete(column: Any, path: Path, first_row: int = 0) -> None:
         )
 
 
+def label_values(column: Any) -> npt.NDArray[Any]:
+    """Labels (n,) of a pandas column; of a dictionary's words each is one object, as there may be very many."""
+    labels: npt.NDArray[Any]
+    if hasattr(column, "cat"):
+        labels = column.cat.categories.to_numpy()[column.cat.codes.to_numpy()]
+    else:
+        labels = column.to_numpy()
+    return labels
+
+
 def as_matrix(frame: Any, names: Sequence[str], path: Path, first_row: int = 0) -> npt.NDArray[Any]:
     """The named columns as one matrix (n, D) of the smallest dtype that holds each of them exactly."""
     types = _import_pandas().api.types
@@ -176,7 +249,10 @@ def _first_text(column: Any, first_row: int) -> str:
     pandas = _import_pandas()
     if column.dtype.kind not in "OTU":
         return f"column {column.name!r} holds values of the type {column.dtype}"
-    readable = pandas.to_numeric(column, errors="coerce").notna().to_numpy()
+    words = column.cat.categories.to_series() if hasattr(column, "cat") else column
+    readable = pandas.to_numeric(words, errors="coerce").notna().to_numpy()
+    if hasattr(column, "cat"):
+        readable = readable[column.cat.codes.to_numpy()]
     row = int(np.argmin(readable))
     value = repr(column.iloc[row])
     return f"column {column.name!r} has {value if len(value) <= 60 else value[:57] + '...'} in row {first_row + row}"

@@ -17,6 +17,24 @@ from fastmlp.errors import DataError
 
 CHUNK_BYTES = 4 << 20
 FLOAT32_EXACT = 2**24  # float32 holds every integer up to here
+# What becomes more than 256 MiB and 100 times the file is taken for a bomb. Zeros grow 1000-fold, so small files may.
+UNSUSPECTED_BYTES = 1 << 28
+LARGEST_EXPANSION = 100
+
+
+def check_expansion(n_bytes: int, file_bytes: int, where: str) -> None:
+    """Refuse a file that claims to become so many bytes in memory that no honest one would.
+
+    Examples
+    --------
+    >>> check_expansion(10**12, 10**6, "bomb.npz")      # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    fastmlp.errors.DataError: bomb.npz claims 1,000,000,000,000 bytes out of 1,000,000, further than data shrink: if ...
+    """
+    if n_bytes > max(UNSUSPECTED_BYTES, LARGEST_EXPANSION * file_bytes):
+        raise DataError(f"{where} claims {n_bytes:,} bytes out of {file_bytes:,}, further than data shrink: if you "
+                        f"trust it, save it anew without compression, such as in .npy files")
 
 
 def row_chunks(n_rows: int, n_columns: int) -> Iterator[slice]:
@@ -170,8 +188,22 @@ def encode_labels(y: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int64], npt.NDArr
     (array([1, 0, 1]), array(['cat', 'dog'], dtype='<U3'))
     """
     labels = _plain_labels(np.asarray(y))
+    if isinstance(labels, list):
+        return _encode_text(labels)
     classes, codes = np.unique(labels, return_inverse=True)
     return codes.astype(np.int64, copy=False), classes
+
+
+def _encode_text(labels: list[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[Any]]:
+    """What `encode_labels` returns; only distinct texts become an array, where each takes as much as the longest."""
+    seen: dict[str, int] = {}
+    numbers = np.array([seen.setdefault(label, len(seen)) for label in labels], np.int64)      # (n,)
+    longest = max(map(len, seen), default=0)
+    if 4 * longest * len(seen) > UNSUSPECTED_BYTES:
+        raise DataError(f"the labels are {len(seen)} different texts of up to {longest} characters; classes need names "
+                        "that are shorter, or fewer")
+    classes, places = np.unique(np.array(list(seen), str), return_inverse=True)                # (C,)
+    return places.astype(np.int64, copy=False)[numbers], classes
 
 
 def encode_known_labels(y: npt.NDArray[Any], classes: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
@@ -191,8 +223,8 @@ def encode_known_labels(y: npt.NDArray[Any], classes: npt.NDArray[Any]) -> npt.N
     return np.array([position[label] for label in found.tolist()], np.int64)[codes]
 
 
-def _plain_labels(y: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Labels (n,) as an array of integers, booleans or text, which np.unique can sort."""
+def _plain_labels(y: npt.NDArray[Any]) -> npt.NDArray[Any] | list[str]:
+    """Labels (n,) as an array of integers, booleans or text, which np.unique can sort, or as a list of text."""
     if y.ndim != 1:
         raise DataError(f"the labels have the shape {y.shape}; they must have one axis, one label per example")
     if y.dtype.kind in "biuU":
@@ -221,14 +253,14 @@ def _whole_numbers(y: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
     return y.astype(np.int64)
 
 
-def _plain_objects(y: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Labels held as Python objects (n,), as pandas hands out text, brought to one plain dtype."""
-    labels = y.tolist()
+def _plain_objects(y: npt.NDArray[Any]) -> npt.NDArray[Any] | list[str]:
+    """Labels held as Python objects (n,), as pandas hands out text, brought to one plain dtype or a list of text."""
+    labels: list[Any] = y.tolist()
     for row, label in enumerate(labels):
         if label is None or label != label:  # only NaN differs from itself
             raise DataError(f"the label of row {row} is missing; remove rows without a label first")
     if all(isinstance(label, str) for label in labels):
-        return np.array(labels, str)
+        return labels
     if not all(isinstance(label, numbers.Real) for label in labels):
         kinds = ", ".join(sorted({type(label).__name__ for label in labels}))
         raise DataError(f"the labels mix kinds or are of a kind that names no class ({kinds}); use numbers or text")

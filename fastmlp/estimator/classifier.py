@@ -11,7 +11,7 @@ from fastmlp.data.standardize import Standardizer
 from fastmlp.errors import ConfigError, DataError
 from fastmlp.estimator.fit import Learner, prepare, train_epochs
 from fastmlp.estimator.fitted import FittedClassifier
-from fastmlp.estimator.inputs import Data, Labels, checked, draw_seed, hold_out, make_data, member_seeds
+from fastmlp.estimator.inputs import Data, Labels, checked, distinct, draw_seed, hold_out, make_data, member_seeds
 from fastmlp.estimator.options import check_parameters, network_dtype, network_spec
 from fastmlp.network import Network
 
@@ -224,7 +224,7 @@ class MLPClassifier(FittedClassifier):
         check_parameters(self)
         first = not (self.warm_start and self.__sklearn_is_fitted__())
         X, y = checked(self, X, y, reset=first)
-        classes = np.unique(y) if first else self.classes_
+        classes = distinct(y) if first else self.classes_
         data = make_data(self.class_weight, X, y, classes, sample_weight)
         if (data.codes == data.codes[0]).all():
             counting = "" if len(data.codes) == len(y) else "of the rows that have a weight "
@@ -258,7 +258,7 @@ class MLPClassifier(FittedClassifier):
         if isinstance(self.class_weight, str):
             raise ConfigError(f"class_weight = {self.class_weight!r} needs all labels at once: give partial_fit a dict")
         first = not self.__sklearn_is_fitted__()
-        given = None if classes is None else np.unique(np.asarray(host_array(classes)))
+        given = None if classes is None else distinct(np.asarray(host_array(classes)), "classes")
         if first and given is None:
             raise ConfigError("classes must be passed on the first call to partial_fit")
         known: Labels = given if first else self.classes_       # type: ignore[assignment]

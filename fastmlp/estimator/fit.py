@@ -159,7 +159,10 @@ def prepare(p: Any, learner: Learner, data: Data, validation: Data | None, *,
     """
     n = len(data.codes)
     batch_size = choose_batch_size(p, n)
-    learner.network.l2[...] = l2_of_alpha(p.alpha, batch_size, data.weights)
+    l2 = l2_of_alpha(p.alpha, batch_size, data.weights)
+    if not l2 <= float(np.finfo(learner.network.dtype).max):
+        raise ConfigError(f"alpha = {p.alpha!r} is too large for {learner.network.dtype} and these sample weights")
+    learner.network.l2[...] = l2
     if rate_rule(p) in ("one-cycle", "cosine") and not incremental:
         learner.schedule_step = 0
     schedule = make_schedule(p, -(-n // batch_size), learner.schedule_step)
@@ -223,7 +226,8 @@ def _one_epoch(p: Any, learner: Learner, trainer: Trainer, watched: Examples | N
         penalty = network.backend.to_host(network.penalty()).astype(np.float64)                     # (M,)
     report = trainer.run_epoch(watcher=watcher)
     rate = float(trainer.rates(trainer.step - 1, 1).max())
-    losses = _mean_losses(report, trainer) + penalty                                                # (M,)
+    with np.errstate(all="ignore"):
+        losses = _mean_losses(report, trainer) + penalty                                            # (M,)
     for member in np.flatnonzero(~(np.isfinite(losses) & _are_finite(network)) & ~trainer.is_frozen):
         trainer.diverged("the weights or the cost became NaN or infinite", trainer.step, rate, int(member))
     _note_divergence(learner, trainer)

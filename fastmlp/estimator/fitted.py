@@ -10,12 +10,12 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from fastmlp.backend import host_array, resolve
 from fastmlp.errors import DataError, ModelFileError
 from fastmlp.estimator.fit import Learner
-from fastmlp.estimator.inputs import INPUT_TYPES, Labels, draw_seed
+from fastmlp.estimator.inputs import Labels, draw_seed, validated
 from fastmlp.estimator.options import check_parameters
 from fastmlp.evaluation import folded_layers, log_softmax, softmax
 from fastmlp.model import Model, load_model, save_model
@@ -61,7 +61,7 @@ class FittedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[misc]
 
     def _logits(self, X: Any) -> npt.NDArray[Any]:
         check_is_fitted(self)
-        return self._model().logits(validate_data(self, host_array(X), dtype=INPUT_TYPES, reset=False))
+        return self._model().logits(validated(self, X, reset=False))
 
     def predict(self, X: Any) -> Labels:
         """The most probable label.  X (n, D)  ->  (n,)."""
@@ -161,7 +161,7 @@ class FittedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[misc]
                      "n_members": model.network.members}
         try:
             saved = {name: _unplain(value) for name, value in extra.get("parameters", described).items()}
-            history = {name: extra.get("history", {}).get(name) for name in HISTORY}
+            history = {name: _checked_history(name, extra.get("history", {}).get(name)) for name in HISTORY}
             classifier = cls(**{**saved, "device": device})
             check_parameters(classifier)
             if classifier.n_members != model.network.members:
@@ -177,6 +177,21 @@ class FittedClassifier(ClassifierMixin, BaseEstimator):     # type: ignore[misc]
         if model.feature_names is not None:
             classifier.feature_names_in_ = np.array(model.feature_names, object)
         return classifier
+
+
+def _checked_history(name: str, value: Any) -> Any:
+    """What a file says of the training: counts, a number, or a list of numbers; None where it says nothing."""
+    if value is None:
+        return None
+    if name in ("n_iter_", "t_"):
+        good = type(value) is int and value >= 0
+    elif name.endswith(("curve_", "scores_")):
+        good = type(value) is list and all(type(number) in (int, float) for number in value)
+    else:
+        good = type(value) in (int, float)
+    if not good:
+        raise ValueError(f"{name} {value!r}")
+    return value
 
 
 def _plain(value: Any) -> Any:

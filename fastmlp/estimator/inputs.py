@@ -45,11 +45,38 @@ class Data:
                         network.dtype.name, weights)
 
 
+def validated(p: Any, *arrays: Any, reset: bool) -> Any:
+    """X (n, D), or X and y, by scikit-learn's rules, on the host; `p` is the estimator."""
+    try:
+        with np.errstate(all="ignore"):         # it adds up X to see whether that is finite
+            return validate_data(p, *map(host_array, arrays), dtype=INPUT_TYPES, reset=reset)
+    except OverflowError as error:
+        raise DataError("X holds a whole number that is too large for a float") from error
+
+
 def checked(p: Any, X: Any, y: Any, *, reset: bool) -> tuple[npt.NDArray[Any], Labels]:
-    """X (n, D) and y (n,) by scikit-learn's rules, on the host; `p` is the estimator."""
-    X, y = validate_data(p, host_array(X), host_array(y), dtype=INPUT_TYPES, reset=reset)
-    check_classification_targets(y)
+    """X (n, D) and y (n,), whose values name classes; the parameters are those of `validated`."""
+    X, y = validated(p, X, y, reset=reset)
+    try:
+        with np.errstate(invalid="ignore"):     # it casts to integers what may be too large, and compares
+            check_classification_targets(y)
+    except TypeError as error:
+        raise DataError(f"the labels are of a kind that names no class ({error}): use numbers or text") from error
     return X, y
+
+
+def distinct(labels: Labels, what: str = "the labels") -> Labels:
+    """The classes (C,) among labels (n,), sorted.
+
+    Raises
+    ------
+    DataError
+        For kinds that cannot be sorted together.
+    """
+    try:
+        return np.unique(labels)
+    except TypeError as error:
+        raise DataError(f"{what} mix kinds that cannot be sorted ({error}): use numbers or text") from error
 
 
 def make_data(class_weight: Any, X: npt.NDArray[Any], y: Labels, classes: Labels, sample_weight: Any = None) -> Data:
@@ -62,7 +89,10 @@ def make_data(class_weight: Any, X: npt.NDArray[Any], y: Labels, classes: Labels
     DataError
         For labels that are not among the classes, or weights that are none.
     """
-    codes = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
+    try:
+        codes = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
+    except TypeError:       # numbers and text, in Python objects
+        codes = np.zeros(len(y), np.int64)
     if (strange := classes[codes] != y).any():
         raise DataError(f"the label {y[strange].tolist()[0]!r} is not among the classes that were learned: "
                         f"{', '.join(map(repr, classes.tolist()))}")
@@ -71,10 +101,15 @@ def make_data(class_weight: Any, X: npt.NDArray[Any], y: Labels, classes: Labels
         present = np.unique(codes if weights is None else codes[weights > 0])
         of_present = np.isin(codes, present)
         by_class = np.zeros(len(classes))                               # (C,)
-        by_class[present] = compute_class_weight(
-            class_weight, classes=classes[present], y=y[of_present],
-            sample_weight=None if weights is None else weights[of_present])
-        weights = example_weights(by_class[codes] * (1.0 if weights is None else weights), len(y))
+        try:
+            with np.errstate(all="ignore"):         # what is not finite is refused below
+                by_class[present] = compute_class_weight(
+                    class_weight, classes=classes[present], y=y[of_present],
+                    sample_weight=None if weights is None else weights[of_present])
+                weights = by_class[codes] * (1.0 if weights is None else weights)
+        except TypeError as error:
+            raise ConfigError(f"class_weight = {class_weight!r} does not suit the labels ({error})") from error
+        weights = example_weights(weights, len(y))
     data = Data(X, codes, weights)
     return data if weights is None or weights.all() else data.part(np.flatnonzero(weights))
 

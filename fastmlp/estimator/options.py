@@ -86,11 +86,12 @@ def check_parameters(p: Any) -> None:
             raise ConfigError(f"{name} = {value!r} must be True or False")
     for name, (allowed, words) in _NUMBERS.items():
         value = getattr(p, name)
-        if not _is_number(value, numbers.Real) or not math.isfinite(value) or not allowed(value):
+        if not _is_number(value, numbers.Real) or not _is_finite(value) or not allowed(value):
             raise ConfigError(f"{name} = {value!r} must be a number {words}")
     for name, alternatives in _COUNTS.items():
         value = getattr(p, name)
-        if value not in alternatives and not (_is_number(value, numbers.Integral) and value >= 1):
+        other = (value is None or isinstance(value, str | float)) and value in alternatives
+        if not other and not (_is_number(value, numbers.Integral) and value >= 1):
             words = " or ".join(["a whole number of at least 1", *map(repr, alternatives)])
             raise ConfigError(f"{name} = {value!r} must be {words}")
     if not _is_number(p.verbose, numbers.Integral) and not isinstance(p.verbose, bool | np.bool_):
@@ -102,6 +103,13 @@ def check_parameters(p: Any) -> None:
 
 def _is_number(value: Any, kind: type) -> bool:
     return isinstance(value, kind) and not isinstance(value, bool | np.bool_)
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:       # a whole number beyond what floats hold
+        return False
 
 
 def hidden_layers(sizes: Any) -> tuple[int, ...]:

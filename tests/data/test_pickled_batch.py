@@ -163,6 +163,7 @@ HOSTILE_PROGRAMS = {
     "not latin-1": b"\x80\x02}(U\x06labels](K\x00K\x01eU\x04data" + RECONSTRUCT
     + b"K\x00\x85U\x01btR(K\x01K\x02K\x01\x86cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R"
     + b"\x89X\x04\x00\x00\x00a\xe2\x82\xactbu.",
+    "odd escape": b"\x80\x02S'\\\x9a'\n.",
     "no stop": b"\x80\x02N",
     "empty": b"",
     "noise": bytes(range(256)),
