@@ -33,7 +33,7 @@ def write_tensors(path: Path, header: dict[str, Any], tensors: dict[str, npt.NDA
 
     # safetensors writes an array's memory as it lies there.
     tensors = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-    header = {**header, DIGEST: _digest(header, tensors)}
+    header = {**header, DIGEST: digest_of(header, tensors)}
     write_atomically(path, save(tensors, metadata={HEADER: json.dumps(header, allow_nan=False)}))
 
 
@@ -74,12 +74,13 @@ def read_tensors(path: Path, format: str, what: str,
         raise error(f"{path}: not a whole safetensors file ({str(cause)[:200]})") from cause
     if not isinstance(header, dict) or header.get("format") != format:
         raise error(f"{path}: a safetensors file, but not a {what} written by fastmlp ({format})")
-    if header.pop(DIGEST, None) != _digest(header, tensors):
+    if header.pop(DIGEST, None) != digest_of(header, tensors):
         raise error(f"{path}: damaged, its content is not what was written (SHA-256 differs)")
     return header, tensors
 
 
-def _digest(header: dict[str, Any], tensors: dict[str, npt.NDArray[Any]]) -> str:
+def digest_of(header: dict[str, Any], tensors: dict[str, npt.NDArray[Any]]) -> str:
+    """What the header says beside itself: SHA-256 of all that the file holds, as JSON, names and memory."""
     digest = hashlib.sha256(json.dumps(header).encode())
     for name, array in sorted(tensors.items()):
         digest.update(f"\0{name} {array.dtype.str} {array.shape}\0".encode())

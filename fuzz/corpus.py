@@ -5,17 +5,13 @@ A reader that comes later is one more line in READERS.
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import io
-import json
 import pickle
 import tarfile
-import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -24,20 +20,22 @@ import numpy as np
 import pandas
 import pyarrow
 from pyarrow import parquet
-from safetensors.numpy import load, save
 
-from fastmlp import MLPClassifier, load_dataset
-from fastmlp.backend import resolve
+from fastmlp import load_dataset
 from fastmlp.config import TrainOptions
 from fastmlp.data import cifar10, read_examples
-from fastmlp.data.standardize import Standardizer
-from fastmlp.errors import ConfigError, DataError
-from fastmlp.layout import NetworkSpec
-from fastmlp.model import Model, load_model, save_model
-from fastmlp.network import Network
+from fastmlp.errors import ConfigError
 from fastmlp.options import build, read_toml
+from fuzz.tensor_samples import (
+    checkpoints,
+    header_of,
+    models,
+    read_checkpoint,
+    read_classifier,
+    read_model,
+    with_header,
+)
 
-BACKEND = resolve("cpu")
 ROWS = 4            # images a batch of CIFAR-10 instead of 10,000
 
 Samples = Callable[[], list[bytes]]
@@ -200,63 +198,6 @@ def parquets() -> list[bytes]:
     return made
 
 
-# --------------------------------------------------------------------------------------------------- models
-
-def model(members: int) -> Model:
-    """A network of 4-3-3 with batch norm, or several."""
-    network = Network(NetworkSpec(4, (3,), 3), BACKEND, members=members, dtype="float32", l2=0.1)
-    network.initialize(list(range(members)))
-    standardizer = Standardizer(np.zeros(4), np.ones(4))
-    return Model(network, standardizer, np.array(["cat", "dog", "ant"]), (1, 2, 2), ("a", "b", "c", "d"), {"note": [1]})
-
-
-@cache
-def models() -> list[bytes]:
-    """Files of a network, an ensemble, and an estimator."""
-    with tempfile.TemporaryDirectory() as folder:
-        path, made = Path(folder) / "model.safetensors", []
-        for members in (1, 2):
-            save_model(path, model(members))
-            made.append(path.read_bytes())
-        classifier = MLPClassifier(3, max_iter=1, learning_rate="cosine", random_state=0, class_weight={0: 1.0, 1: 2.0})
-        classifier.fit(np.eye(4, 2), [0, 1, 0, 1]).save(path)
-        return [*made, path.read_bytes()]
-
-
-def opened(content: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Header and tensors of a model file."""
-    length = int.from_bytes(content[:8], "little")
-    return json.loads(json.loads(content[8:8 + length])["__metadata__"]["fastmlp"]), load(content)
-
-
-def header(number: int) -> Samples:
-    """The JSON header of one of the models."""
-    return lambda: [json.dumps(opened(models()[number])[0]).encode()]
-
-
-def headed(number: int) -> Callable[[bytes], bytes]:
-    """From a header to a whole file with that model's tensors."""
-    return lambda content: save(opened(models()[number])[1], metadata={"fastmlp": content.decode("utf-8", "replace")})
-
-
-def read_model(path: Path) -> Any:
-    """The model, and what it predicts."""
-    loaded = load_model(path, BACKEND)
-    with contextlib.suppress(DataError):        # whose outputs are too large
-        loaded.predict_proba(np.ones((2, loaded.network.spec.n_inputs)))
-    return loaded
-
-
-def read_classifier(path: Path) -> Any:
-    """The same file as an estimator."""
-    loaded = MLPClassifier.load(path)
-    x: Any = np.ones((2, loaded.n_features_in_))
-    named = hasattr(loaded, "feature_names_in_")
-    with contextlib.suppress(DataError):
-        loaded.predict_proba(pandas.DataFrame(x, columns=loaded.feature_names_in_) if named else x)
-    return loaded
-
-
 # ------------------------------------------------------------------------------------------- configurations
 
 def configurations() -> list[bytes]:
@@ -298,9 +239,13 @@ READERS = (
     Reader("Parquet", "pets.parquet", parquets, lambda path: load_dataset(path, target="kind")),
     Reader("Parquet, on disk", "pets.parquet", parquets, lambda path: load_dataset(path, target="kind", data_memory=1)),
     Reader("model", "model.safetensors", models, read_model),
-    Reader("model, its header", "model.safetensors", header(0), read_model, headed(0)),
-    Reader("ensemble, its header", "model.safetensors", header(1), read_model, headed(1)),
+    Reader("model, its header", "model.safetensors", header_of(models, 0), read_model, with_header(models, 0)),
+    Reader("ensemble, its header", "model.safetensors", header_of(models, 1), read_model, with_header(models, 1)),
     Reader("estimator", "model.safetensors", models, read_classifier),
-    Reader("estimator, its header", "model.safetensors", header(2), read_classifier, headed(2)),
+    Reader("estimator, its header", "model.safetensors", header_of(models, 2), read_classifier,
+           with_header(models, 2)),
+    Reader("checkpoint", "checkpoint-000.safetensors", checkpoints, read_checkpoint),
+    Reader("checkpoint, its header", "checkpoint-000.safetensors", header_of(checkpoints, 0), read_checkpoint,
+           with_header(checkpoints, 0)),
     Reader("TOML", "options.toml", configurations, read_configuration),
 )

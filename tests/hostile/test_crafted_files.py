@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow
 import pytest
 from pyarrow import parquet
-from safetensors.numpy import save
 
 from fastmlp import MLPClassifier, load_dataset
 from fastmlp.config import TrainOptions
@@ -18,8 +17,8 @@ from fastmlp.data import cifar10, read_examples
 from fastmlp.errors import ConfigError, DataError, FastMLPError, ModelFileError
 from fastmlp.model import load_model
 from fastmlp.options import read_toml
-from fuzz import corpus
-from fuzz.corpus import BACKEND
+from fuzz import corpus, tensor_samples
+from fuzz.tensor_samples import BACKEND
 
 
 class Harm:
@@ -176,10 +175,10 @@ def test_what_pandas_says_may_be_no_json(tmp_path, words, memory):
 # ----------------------------------------------------------------------------------------------------------- models
 
 def model_file(tmp_path, change):
-    header, tensors = corpus.opened(corpus.models()[0])
+    header, tensors = tensor_samples.opened(tensor_samples.models()[0])
     change(header, tensors)
     path = tmp_path / "model.safetensors"
-    path.write_bytes(save(tensors, metadata={"fastmlp": json.dumps(header)}))
+    path.write_bytes(tensor_samples.closed(header, tensors))
     return path
 
 
@@ -211,7 +210,7 @@ def test_weights_whose_outputs_are_no_numbers_predict_nothing(tmp_path):
 
 @pytest.mark.parametrize("dtype", ["BF16", "F8_E4M3", "F8_E5M2", "F8_E8M0", "I8", "BOOL", "C64", "F4"])
 def test_tensors_of_other_types_are_refused(tmp_path, dtype):
-    content = corpus.models()[0]
+    content = tensor_samples.models()[0]
     length = struct.unpack("<Q", content[:8])[0]
     header = json.loads(content[8:8 + length])
     header["w0"]["dtype"] = dtype
@@ -239,10 +238,10 @@ def test_tensors_of_other_types_are_refused(tmp_path, dtype):
     {"validation_scores_": [None]}, {"loss_curve_": {"a": 1}}, [], "none",
 ], ids=str)
 def test_a_history_that_is_none_is_refused(tmp_path, history):
-    header, tensors = corpus.opened(corpus.models()[2])
+    header, tensors = tensor_samples.opened(tensor_samples.models()[2])
     header["extra"]["history"] = {**header["extra"]["history"], **history} if isinstance(history, dict) else history
     path = tmp_path / "model.safetensors"
-    path.write_bytes(save(tensors, metadata={"fastmlp": json.dumps(header)}))
+    path.write_bytes(tensor_samples.closed(header, tensors))
     with pytest.raises(ModelFileError, match=r"model\.safetensors: its parameters"):
         MLPClassifier.load(path)
 
@@ -254,10 +253,10 @@ def test_a_history_that_is_none_is_refused(tmp_path, history):
     {"class_weight": {"pairs": 3}}, {"unknown": 1}, {"standardize": {"pairs": []}}, {"n_members": 10**9},
 ], ids=lambda change: str(change)[:60])
 def test_parameters_that_are_none_are_refused(tmp_path, parameters):
-    header, tensors = corpus.opened(corpus.models()[2])
+    header, tensors = tensor_samples.opened(tensor_samples.models()[2])
     header["extra"]["parameters"].update(parameters)
     path = tmp_path / "model.safetensors"
-    path.write_bytes(save(tensors, metadata={"fastmlp": json.dumps(header)}))
+    path.write_bytes(tensor_samples.closed(header, tensors))
     with pytest.raises(ModelFileError, match=r"model\.safetensors: its parameters"):
         MLPClassifier.load(path)
 
