@@ -167,6 +167,7 @@ def _arrays_of(kept: Kept) -> dict[str, Any]:
 def _bring_back(trainer: Trainer, history: History, numbers: dict[str, Any], tensors: Arrays) -> None:
     """What `_state_of` says, the other way round, into a trainer and a history that have just been made."""
     network, good, was_good = trainer.network, trainer.states.good, numbers["good"]
+    _check(trainer, numbers)
     for name, array in (_arrays_now(trainer) | _arrays_of(good)).items():
         saved = tensors[name]
         if saved.shape != array.shape or saved.dtype != network.dtype:
@@ -183,10 +184,39 @@ def _bring_back(trainer: Trainer, history: History, numbers: dict[str, Any], ten
         prefix = f"snapshot.{step}."
         trainer.snapshots[step] = {name.removeprefix(prefix): array for name, array in tensors.items()
                                    if name.startswith(prefix)}
-    columns = {name: iter(tensors[f"history.{name}"]) for name in {name for row in numbers["rows"] for name in row}}
+    columns = {}
+    for name in {name for row in numbers["rows"] for name in row}:
+        column = tensors[f"history.{name}"]
+        of_members = (network.members,) if network.members > 1 and name not in ("step", "epoch") else ()
+        if column.shape != (sum(name in row for row in numbers["rows"]), *of_members):
+            raise ValueError(f"history.{name} is {column.shape}")
+        columns[name] = iter(column)
     history.rows = [{name: _value(next(columns[name])) for name in row} for row in numbers["rows"]]
     history.epoch_seconds, history.epoch_examples = numbers["epoch_seconds"], numbers["epoch_examples"]
     history.epoch_is_whole = numbers["epoch_is_whole"]
+
+
+def _check(trainer: Trainer, numbers: dict[str, Any]) -> None:
+    """Refuse numbers of a header that no training comes to."""
+    good, per_epoch = numbers["good"], trainer.steps_per_epoch
+    counts = [*(numbers[name] for name in ("step", "epoch", "position", "optimizer_step")),
+              *(good[name] for name in ("step", "epoch", "optimizer_step")), *numbers["snapshots"],
+              *numbers["epoch_examples"]]
+    truths = [numbers["has_running"], good["has_running"], *numbers["epoch_is_whole"]]
+    frozen, lists = numbers["frozen"], [numbers[f"epoch_{name}"] for name in ("seconds", "examples", "is_whole")]
+    rows = numbers["rows"]
+    for right, what in (
+        (all(type(count) is int and 0 <= count < 2**62 for count in counts), "a count"),
+        (all(type(truth) is bool for truth in truths), "a truth value"),
+        (type(numbers["rate_factor"]) in (int, float), "rate_factor"),
+        (numbers["position"] < per_epoch and numbers["position"] <= numbers["step"], "position"),
+        (len({len(one) for one in lists}) == 1 and all(type(one) in (int, float) for one in lists[0]), "epochs"),
+        (len(frozen) == trainer.network.members and all(
+            one is None or [type(part) for part in one] == [str, int, float] for one in frozen), "frozen"),
+        (all({"step", "epoch", "lr"} <= set(row) and len(set(row)) == len(row) for row in rows), "rows"),
+    ):
+        if not right:
+            raise ValueError(f"{what} in its header is none")
 
 
 def _value(array: npt.NDArray[Any]) -> Any:
