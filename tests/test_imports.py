@@ -15,7 +15,7 @@ HEAVY = ("cupy", "matplotlib", "optuna", "pandas", "psycopg", "sklearn", "sqlalc
 
 #: From the ground floor up; a room imports only from rooms before it. Every other module lies above them.
 GROUND_FLOORS = [
-    "errors", "files", "seeds", "cpu", "memory", "kernels.activations", "kernels.masks", "kernels.reference",
+    "errors", "files", "seeds", "cpu", "memory", "cache", "kernels.activations", "kernels.masks", "kernels.reference",
     "kernels.chains", "kernels.numpy_inplace", "kernels.thread_choice", "kernels.c_library", "kernels.c_calls",
     "kernels.compiled", "kernels.cuda_modules", "kernels.cublas", "kernels.cupy_fused", "kernels", "gpu", "backend",
     "initializers", "schedules", "layout", "layers", "dropout", "checks", "data.rows_on_disk", "data.validate",
