@@ -29,7 +29,7 @@ def test_no_name_is_given_twice():
 
 
 def test_every_file_of_kernels_has_bugs():
-    kernels = planted_bugs.TOP / planted_bugs.KERNELS
+    kernels = planted_bugs.TREE / planted_bugs.KERNELS
     files = {f"{folder}/{path.name}" for folder in ("c", "cuda") for path in (kernels / folder).iterdir()}
     files |= {"c_calls.py", "cupy_fused.py", "cublas.py"}
     assert {bug.file for bug in BUGS.values()} == files
