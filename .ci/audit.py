@@ -1,4 +1,4 @@
-"""Known vulnerabilities of what is installed: `audit.py SITE_PACKAGES`, by pip-audit, which must be installed here.
+"""Known vulnerabilities of what an environment holds beside pip: `audit.py ITS_PYTHON`, by pip-audit, installed here.
 
 Only where its database cannot be reached at all, so that nothing was audited, is that said and taken for no failure.
 """
@@ -6,6 +6,7 @@ Only where its database cannot be reached at all, so that nothing was audited, i
 import json
 import subprocess
 import sys
+import tempfile
 
 OURS = "fastmlp"            # built here, so no database knows it
 UNREACHABLE = ("ConnectionError", "NameResolutionError", "ConnectTimeout", "ReadTimeout")
@@ -20,23 +21,27 @@ def verdict(output: str, error: str) -> tuple[int, str]:
         if any(name in error for name in UNREACHABLE):
             return 0, NOTHING_AUDITED
         return 1, f"pip-audit failed:\n{error[-2000:]}"
-    others = [package for package in packages if package["name"] != OURS]
-    skipped = [package["name"] for package in others if "vulns" not in package]
+    skipped = [package["name"] for package in packages if "vulns" not in package]
     wrong = [f"{package['name']} {package['version']}: {flaw['id']}, mended in {flaw['fix_versions'] or 'no version'}"
-             for package in others for flaw in package.get("vulns", [])]
-    if not others:
+             for package in packages for flaw in package.get("vulns", [])]
+    if not packages:
         return 1, "there is nothing to audit"
-    if len(skipped) == len(others):
+    if len(skipped) == len(packages):
         return 0, NOTHING_AUDITED
     if skipped:
         wrong.append(f"could not be audited: {', '.join(skipped)}")
-    return (1, "\n".join(wrong)) if wrong else (0, f"{len(others)} packages without a known vulnerability")
+    return (1, "\n".join(wrong)) if wrong else (0, f"{len(packages)} packages without a known vulnerability")
 
 
 def main() -> int:
-    """Audit the folder of packages, and say what came of it."""
-    done = subprocess.run([sys.executable, "-m", "pip_audit", "--path", sys.argv[1], "--format", "json",
-                           "--progress-spinner", "off"], capture_output=True, text=True, check=False)
+    """Audit the environment, and say what came of it."""
+    frozen = subprocess.run([sys.argv[1], "-m", "pip", "freeze", "--exclude", OURS], capture_output=True, check=True)
+    with tempfile.NamedTemporaryFile(suffix=".txt") as file:
+        file.write(frozen.stdout)
+        file.flush()
+        done = subprocess.run([sys.executable, "-m", "pip_audit", "--requirement", file.name, "--no-deps",
+                               "--disable-pip", "--format", "json", "--progress-spinner", "off"],
+                              capture_output=True, text=True, check=False)
     status, words = verdict(done.stdout, done.stderr)
     print(words)
     return status
