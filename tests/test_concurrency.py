@@ -127,6 +127,8 @@ import os, sys, warnings
 import joblib
 from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from fastmlp import MLPClassifier, resolve
 from fastmlp.cpu import most_threads, usable_cores
 
@@ -134,8 +136,8 @@ warnings.simplefilter("ignore")
 X, y = load_digits(return_X_y=True)
 X, y = X[:400], y[:400]
 def search(n_jobs):
-    model = MLPClassifier((20,), batch_norm=True, max_iter=5, random_state=0)
-    found = GridSearchCV(model, {"alpha": [1e-4, 1e-1]}, cv=2, n_jobs=n_jobs).fit(X, y)
+    model = make_pipeline(StandardScaler(), MLPClassifier((20,), batch_norm=True, max_iter=5, random_state=0))
+    found = GridSearchCV(model, {"mlpclassifier__alpha": [1e-4, 1e-1]}, cv=2, n_jobs=n_jobs).fit(X, y)
     return found.cv_results_["mean_test_score"].tolist(), found.best_estimator_.predict_proba(X).tobytes()
 assert search(1) == search(2), "other results in workers"
 each = joblib.Parallel(n_jobs=2)(joblib.delayed(lambda: (os.getpid(), most_threads()))() for _ in range(4))

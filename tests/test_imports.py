@@ -114,3 +114,10 @@ def test_no_module_imports_cupy_at_its_top():
     for name, tree in MODULES.items():
         assert not any(module.split(".")[0] in HEAVY for module in imported(top_level(tree.body))
                        ) or name.startswith("estimator"), name
+
+
+def test_the_librarys_names_can_be_listed_and_others_are_refused_by_name():
+    assert dir(fastmlp) == sorted(fastmlp.__all__)
+    assert all(getattr(fastmlp, name) is not None for name in fastmlp.__all__)
+    with pytest.raises(AttributeError, match="module 'fastmlp' has no attribute 'nothing'"):
+        _ = fastmlp.nothing
