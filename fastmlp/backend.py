@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastmlp.cpu import blas_pools, cpu_model, usable_cores
+from fastmlp.cpu import blas_pools, cpu_model, most_threads
 from fastmlp.errors import ConfigError, DeviceError
 from fastmlp.gpu import GpuReport, probe_gpu
 from fastmlp.memory import free_memory
@@ -268,7 +268,7 @@ def _cpu_kernels(kernels: str, threads: int | None) -> tuple[Any, str]:
     if kernels != "numpy":
         try:
             maker = CompiledKernels(threads)
-            return bind(np, maker), f"compiled kernels, {_count(threads or usable_cores(), 'thread')}" + (
+            return bind(np, maker), f"compiled kernels, {_count(threads or most_threads(), 'thread')}" + (
                 " at most" if threads is None else "")
         except DeviceError as error:
             if kernels == "compiled":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import platform
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,11 +21,23 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
+def most_threads() -> int:
+    """The most threads that one computation takes unquestioned: the usable cores, or $OMP_NUM_THREADS if that is less.
+
+    Whoever starts several processes, as joblib does, sets the variable so that together they have a thread a core.
+    """
+    wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()    # "4,2" is 4, in each of which 2
+    return min(usable_cores(), int(wanted)) if wanted.isdecimal() and int(wanted) else usable_cores()
+
+
 def blas_pools() -> list[dict[str, Any]]:
     """The BLAS libraries loaded so far, each with its threads, as `threadpoolctl.threadpool_info` describes them."""
     from threadpoolctl import threadpool_info
 
     return [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+
+_limiting = threading.RLock()       # held by the thread whose limits are in force
 
 
 @contextmanager
@@ -33,6 +46,8 @@ def blas_threads(limit: int | None) -> Iterator[None]:
 
     NumPy's and SciPy's wheels each bring an OpenBLAS with threads of its own that spin while they wait for work;
     limiting one of the two would leave the other in its way.
+
+    They are the whole process's: while one thread's limit is in force, others change nothing.
 
     Parameters
     ----------
@@ -57,8 +72,14 @@ def blas_threads(limit: int | None) -> Iterator[None]:
         raise ConfigError(f"{limit} BLAS threads cannot compute; take 1 or more")
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(limit, user_api="blas"):
+    if not _limiting.acquire(blocking=False):
         yield
+        return
+    try:
+        with threadpool_limits(limit, user_api="blas"):
+            yield
+    finally:
+        _limiting.release()
 
 
 @functools.cache

@@ -126,7 +126,9 @@ def _version(package: str) -> str:
 
 def _git_commit(folder: Path | None = None) -> str | None:
     """The commit of a folder, the current one by default; "-dirty" appended where tracked files differ from it."""
-    command = ["git", "--no-optional-locks", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    # Without the helper program that a repository's own settings may name.
+    command = ["git", "-c", "core.fsmonitor=false", "--no-optional-locks",
+               "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True, cwd=folder)
     except (OSError, subprocess.SubprocessError):

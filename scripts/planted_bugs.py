@@ -19,10 +19,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 TOP = Path(__file__).resolve().parent.parent
 TABLES = Path(__file__).with_suffix("")
+TREE = TOP if (TOP / "fastmlp").is_dir() else Path(find_spec("fastmlp").origin).parents[1]     # or the installed one
 KERNELS = Path("fastmlp", "kernels")
 USUAL_TESTS = ("tests/gpu/test_fused_kernels.py", "tests/gpu/test_fences.py", "tests/gpu/test_cublas.py",
                "tests/gpu/test_training_on_stand_in.py")
@@ -51,7 +53,7 @@ class Bug:
     tests: tuple[str, ...] = USUAL_TESTS
     invisible: str = ""         # why no rung below the real GPU can see it
 
-    def occurrences(self, top: Path = TOP) -> int:
+    def occurrences(self, top: Path = TREE) -> int:
         return (top / KERNELS / self.file).read_text(encoding="utf-8").count(self.old)
 
     def plant(self, top: Path) -> None:
@@ -90,8 +92,8 @@ def copy_of_the_package() -> Iterator[Path]:
     """A temporary folder with what the tests need."""
     with tempfile.TemporaryDirectory(prefix="planted-") as folder:
         top = Path(folder)
-        for name in ("fastmlp", "tests"):
-            shutil.copytree(TOP / name, top / name, ignore=shutil.ignore_patterns("__pycache__"))
+        for source in (TREE / "fastmlp", TOP / "tests"):
+            shutil.copytree(source, top / source.name, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(TOP / "pyproject.toml", top)
         yield top
 

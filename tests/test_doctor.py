@@ -80,6 +80,15 @@ def test_outside_a_repository_there_is_no_commit(without_gpu, tmp_path, monkeypa
     assert doctor.report()["git_commit"] is None
 
 
+def test_a_program_that_a_repository_names_for_git_is_not_run(without_gpu, repository, tmp_path):
+    helper = tmp_path / "helper"
+    helper.write_text(f"#!/bin/sh\ntouch {tmp_path / 'ran'}\nexit 1\n")
+    helper.chmod(0o700)
+    subprocess.run(["git", "config", "core.fsmonitor", str(helper)], check=True)
+    assert doctor.report()["git_commit"] == repository
+    assert not (tmp_path / "ran").exists()
+
+
 @pytest.mark.parametrize("error", [FileNotFoundError("git"), subprocess.TimeoutExpired("git", 10)])
 def test_a_missing_or_stuck_git_does_not_matter(without_gpu, monkeypatch, error):
     def fail(*args, **kwargs):

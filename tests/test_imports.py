@@ -15,9 +15,9 @@ HEAVY = ("cupy", "matplotlib", "optuna", "pandas", "psycopg", "sklearn", "sqlalc
 
 #: From the ground floor up; a room imports only from rooms before it. Every other module lies above them.
 GROUND_FLOORS = [
-    "errors", "files", "run_folders", "intervals", "tensor_files", "seeds", "cpu", "memory", "kernels.activations",
-    "kernels.masks", "kernels.reference", "kernels.chains", "kernels.denormals", "kernels.numpy_inplace",
-    "kernels.thread_choice", "kernels.c_library", "kernels.c_calls", "kernels.compiled", "kernels.cuda_modules",
+    "errors", "files", "run_folders", "intervals", "tensor_files", "seeds", "cpu", "memory", "cache",
+    "kernels.activations", "kernels.masks", "kernels.reference", "kernels.chains", "kernels.denormals",
+    "kernels.numpy_inplace", "kernels.thread_choice", "kernels.c_library", "kernels.c_calls", "kernels.compiled", "kernels.cuda_modules",
     "kernels.cublas", "kernels.cupy_fused", "kernels", "gpu", "backend",
     "initializers", "schedules", "layout", "layers", "dropout", "checks", "data.rows_on_disk", "data.validate",
     "data.standardize", "network", "parameters", "shuffling", "augmentation", "examples", "optimizers", "evaluation",
@@ -115,3 +115,10 @@ def test_no_module_imports_cupy_at_its_top():
     for name, tree in MODULES.items():
         assert not any(module.split(".")[0] in HEAVY for module in imported(top_level(tree.body))
                        ) or name.startswith("estimator"), name
+
+
+def test_the_librarys_names_can_be_listed_and_others_are_refused_by_name():
+    assert dir(fastmlp) == sorted(fastmlp.__all__)
+    assert all(getattr(fastmlp, name) is not None for name in fastmlp.__all__)
+    with pytest.raises(AttributeError, match="module 'fastmlp' has no attribute 'nothing'"):
+        _ = fastmlp.nothing

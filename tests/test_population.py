@@ -16,7 +16,7 @@ from fastmlp.data.standardize import Standardizer
 from fastmlp.errors import ConfigError, DataError, DivergenceError
 from fastmlp.groups import bytes_per_member, check_parts, fold_data
 from fastmlp.layout import NetworkSpec
-from fastmlp.population import mean_and_interval, train_population
+from fastmlp.population import check_population, mean_and_interval, train_population
 from fastmlp.sweeps import make_members
 from fastmlp.trainer import Trainer
 from fastmlp.training import train
@@ -267,6 +267,20 @@ def test_without_a_validation_part_several_settings_cannot_be_chosen_from(arrays
     assert fit(without, members=1, sweep={"l2": [0.1, 0.2]}, folds=2).chosen in (0, 1)
 
 
+def test_without_members_there_is_nothing_to_train(arrays):
+    data = from_arrays(arrays["data"], arrays["y"], (arrays["X_val"], arrays["y_val"]), (None, None))
+    with pytest.raises(ConfigError, match="there are no members: give at least one"):
+        check_population([], [{}], data, None, "shared")
+
+
+def test_without_a_test_part_the_chosen_are_measured_on_no_other(arrays):
+    population = fit_population(**{name: arrays[name] for name in ("data", "y", "X_val", "y_val")}, members=2, **QUICK)
+    assert population.chosen is not None
+    assert population.ensemble_accuracy is None
+    summary = population.summary()
+    assert all(np.isnan(np.array(summary[name], float)).all() for name in summary if "test_accuracy" in name)
+
+
 def test_arrays_that_do_not_fit_are_refused(arrays):
     for change, words in (({"X_val": np.ones((60, 4))}, "X_val"), ({"y": None}, "labels are missing"),
                           ({"y_test": np.array(["dog"] * 60)}, "'dog'"), ({"y_val": arrays["y_val"][:5]}, "y_val")):
@@ -290,7 +304,7 @@ def files(tmp_path):
 
 @pytest.mark.parametrize("folds", [None, 3])
 def test_members_train_on_rows_that_stay_on_disk_as_on_rows_in_memory(files, folds, monkeypatch):
-    monkeypatch.setattr("fastmlp.data.loading.free_memory", lambda: 1)
+    monkeypatch.setattr("fastmlp.data.loading.free_memory", lambda: 1600)       # bytes, half of which the 2400 may take
     on_disk = load_dataset(files[0], target=str(files[1]), validation=0 if folds else 0.2)
     assert isinstance(on_disk.x_train, RowsOnDisk)
     monkeypatch.undo()

@@ -176,3 +176,9 @@ def test_ctrl_c_keeps_the_state_of_all_members_and_ends_with_exit_code_130(tmp_p
     steps = [int(row["steps"]) for row in rows_of(out / "members.csv")]
     assert steps[0] > 0
     assert (steps[1] > 0) == (order == "shared")
+
+
+def test_of_many_settings_the_best_are_shown_and_the_others_counted(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("fastmlp.population_run.MOST_LINES", 2)
+    run(tmp_path, "--sweep", "l2=0,0.001,0.01")
+    assert "... and 1 more settings: see summary.csv" in capsys.readouterr().out

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+import fastmlp
 from fastmlp.cli import _parser
 from fastmlp.interrupts import EXIT_CODES
 
 ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = Path(fastmlp.__file__).parent         # installed or beside the README
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -47,12 +49,12 @@ def test_the_python_examples_run(capsys):
 def test_every_module_of_the_whats_where_table_exists():
     section = README.split("## What's where")[1].split("\n## ")[0]
     for name in re.findall(r"`([a-z_/]+(?:\.py|/))`", section):
-        assert (ROOT / "fastmlp" / name).exists(), name
+        assert (PACKAGE / name).exists(), name
 
 
 def test_every_module_of_the_library_is_in_the_whats_where_table():
     section = README.split("## What's where")[1].split("\n## ")[0]
-    for path in (ROOT / "fastmlp").iterdir():
+    for path in PACKAGE.iterdir():
         if path.suffix == ".py" and not path.name.startswith("__"):
             assert f"`{path.name}`" in section, path.name
 

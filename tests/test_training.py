@@ -428,3 +428,8 @@ def test_examples_that_do_not_fit_the_network_are_refused(make_trainer, make_exa
 def test_batches_without_rows_are_refused(make_trainer, batch_size):
     with pytest.raises(ConfigError, match="at least 1"):
         make_trainer(batch_size=batch_size)
+
+
+def test_evaluations_without_end_are_refused(make_trainer):
+    with pytest.raises(ConfigError, match="evaluate_every = 0 must be at least 1"):
+        train(make_trainer(), 3, parts={}, evaluate_every=0)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
+from fastmlp.cache import cache_folder
 from fastmlp.errors import DataError, MissingExtraError
 
 DATA_VARIABLE = "FASTMLP_DATA"
@@ -13,10 +13,7 @@ TIMEOUT_SECONDS = 10  # to connect, and between two pieces of the answer
 
 
 def data_folder(data_dir: str | os.PathLike[str] | None = None) -> Path:
-    r"""The folder for data sets: `data_dir`, else $FASTMLP_DATA, else a folder in the user's cache.
-
-    The cache is `$XDG_CACHE_HOME/fastmlp` or `~/.cache/fastmlp`, on macOS `~/Library/Caches/fastmlp`, on Windows
-    `%LOCALAPPDATA%\fastmlp\Cache`. The folder need not exist.
+    """The folder for data sets: `data_dir`, else $FASTMLP_DATA, else the user's cache folder. It need not exist.
 
     Examples
     --------
@@ -27,13 +24,7 @@ def data_folder(data_dir: str | os.PathLike[str] | None = None) -> Path:
         return Path(data_dir).expanduser()
     if chosen := os.environ.get(DATA_VARIABLE):
         return Path(chosen).expanduser()
-    if sys.platform == "win32":
-        local = os.environ.get("LOCALAPPDATA")
-        return (Path(local) if local else Path.home() / "AppData" / "Local") / "fastmlp" / "Cache"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "fastmlp"
-    xdg = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(xdg) if Path(xdg).is_absolute() else Path.home() / ".cache") / "fastmlp"
+    return cache_folder()
 
 
 def download(url: str, sha256: str, folder: Path) -> Path:

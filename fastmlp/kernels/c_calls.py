@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastmlp.cpu import usable_cores
+from fastmlp.cpu import most_threads
 from fastmlp.kernels import c_library
 from fastmlp.kernels.thread_choice import ThreadChoice
 
@@ -100,7 +100,7 @@ class Calls:
     """
 
     def __init__(self, threads: int | None = None) -> None:
-        self._fixed_threads, self._most_threads = threads, threads or usable_cores()
+        self._fixed_threads, self._most_threads = threads, threads or most_threads()
         self._usual_threads = threads or min(self._most_threads, USUAL_THREADS)
         self._libraries: dict[str, _Library] = {"float32": _Library("float32")}
         self._recording = threading.local()     # `operations`, while this thread of the program records

@@ -19,6 +19,7 @@ import tempfile
 from importlib.resources import files
 from pathlib import Path
 
+from fastmlp.cache import cache_folder, of_trusted_owner, others_write, unshared
 from fastmlp.cpu import cpu_flags, cpu_model
 from fastmlp.errors import DeviceError
 
@@ -40,7 +41,8 @@ def compiler() -> tuple[str, ...] | None:
         path = shutil.which(name)
         if path is not None:
             return (path,)
-    return (sys.executable, "-m", "ziglang", "cc") if importlib.util.find_spec("ziglang") else None
+    # -P: a folder "ziglang" in the current folder is not the package.
+    return (sys.executable, "-P", "-m", "ziglang", "cc") if importlib.util.find_spec("ziglang") else None
 
 
 def source() -> str:
@@ -81,18 +83,11 @@ def _identity(program: str) -> str:
     return f"{path} {path.stat().st_mtime_ns}" if path.exists() else program
 
 
-def cache_folder() -> Path:
-    """Where compiled kernels are kept: $XDG_CACHE_HOME/fastmlp, or ~/.cache/fastmlp."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fastmlp"
-
-
 def _load_from(folder: Path, name: str, command: tuple[str, ...], text: str, dtype: str) -> ctypes.CDLL:
-    """The library of this name in the folder, compiled first if it is not there."""
+    """The library of this name in the folder, compiled first if it is not there or somebody else could have made it."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if hasattr(os, "getuid") and (folder.stat().st_uid != os.getuid() or folder.stat().st_mode & 0o022):
-        raise PermissionError(f"{folder} can be written by others, who could put programs there")
-    path = folder / name
-    if not path.is_file():
+    path = unshared(folder) / name
+    if not path.is_file() or not of_trusted_owner(path.stat()) or others_write(path.stat()):
         _compile(command, text, dtype, path)
     return ctypes.CDLL(str(path))
 
@@ -109,6 +104,7 @@ def _compile(command: tuple[str, ...], text: str, dtype: str, path: Path) -> Non
             except (OSError, subprocess.TimeoutExpired) as error:
                 raise DeviceError(f"the C compiler {command[0]} cannot be used ({error})") from error
             if done.returncode == 0:
+                made.chmod(0o700)
                 made.replace(path)          # whole or not at all, whatever other processes do
                 return
         words = " / ".join(line.strip() for line in done.stderr.splitlines() if "error" in line)

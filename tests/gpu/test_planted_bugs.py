@@ -29,7 +29,7 @@ def test_no_name_is_given_twice():
 
 
 def test_every_file_of_kernels_has_bugs():
-    kernels = planted_bugs.TOP / planted_bugs.KERNELS
+    kernels = planted_bugs.TREE / planted_bugs.KERNELS
     files = {f"{folder}/{path.name}" for folder in ("c", "cuda") for path in (kernels / folder).iterdir()}
     files |= {"c_calls.py", "cupy_fused.py", "cublas.py"}
     assert {bug.file for bug in BUGS.values()} == files
@@ -51,14 +51,14 @@ def test_a_planted_bug_is_caught_and_its_rung_named():
 
 def test_a_bug_that_no_test_looks_for_is_reported_as_not_caught():
     bug = planted_bugs.Bug("idle", "cublas.py", "nothing", "WORKSPACE_BYTES = 32", "WORKSPACE_BYTES = 64",
-                           tests=("tests/gpu/test_cublas.py",))
+                           tests=("tests/kernels/test_thread_choice.py",))
     assert not planted_bugs.try_bug(bug).caught
 
 
 def test_a_text_that_is_not_there_cannot_be_planted(tmp_path):
     bug = planted_bugs.Bug("gone", "cublas.py", "nothing", "a text that is not there", "")
     with pytest.raises(planted_bugs.PlantingError, match="occurs 0 times"):
-        bug.plant(planted_bugs.TOP)
+        bug.plant(planted_bugs.TREE)
 
 
 def test_a_bug_that_does_not_compile_is_no_bug():

@@ -11,7 +11,7 @@ from tolerances import MEMBER, assert_close
 from fastmlp import schedules
 from fastmlp.checkpoints import Keeper
 from fastmlp.dropout import Dropout
-from fastmlp.errors import DivergenceError
+from fastmlp.errors import DeviceError, DivergenceError
 from fastmlp.evaluation import evaluate, predict_logits
 from fastmlp.history import History
 from fastmlp.intervals import Interval
@@ -275,6 +275,26 @@ def test_where_steps_cannot_be_recorded_a_warning_says_so_and_training_goes_on(m
     for _ in range(3):
         host.run_epoch()
     assert_close(trainer.network.parameters.get(), host.network.parameters, MEMBER["float64"])
+
+
+def test_what_fails_while_steps_are_recorded_is_raised_and_the_next_recording_begins_anew(gpu):
+    x = gpu.zeros((2,), np.float32)
+
+    def fail():
+        gpu.xp.add(x, 1, out=x)
+        raise KeyError("amid the recording")
+
+    with pytest.raises(KeyError, match="amid the recording"):
+        gpu.record(fail)
+    gpu.record(lambda: gpu.xp.add(x, 2, out=x))()
+    assert gpu.to_host(x).tolist() == [2, 2]
+
+
+def test_a_population_of_more_parameters_than_an_update_can_count_is_refused(make_pair, monkeypatch):
+    monkeypatch.setattr("fastmlp.kernels.cupy_fused.MOST_PARAMETERS", 10)
+    _, trainer = make_pair(members=3)
+    with pytest.raises(DeviceError, match="larger than the 10 that one update takes: train fewer members at once"):
+        trainer.run_epoch()
 
 
 @pytest.mark.parametrize("change", [

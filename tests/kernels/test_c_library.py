@@ -1,5 +1,6 @@
 """Compiling the C sources: who does it, what is kept, and what is said when it fails."""
 
+import os
 import subprocess
 import sys
 
@@ -62,6 +63,86 @@ def test_a_folder_that_others_can_write_is_not_trusted(cache, monkeypatch):
     replace_all(cache, b"what somebody else put there")
     assert loaded() == 42                       # from a folder of its own
     assert all(path.read_bytes() == b"what somebody else put there" for path in cache.iterdir())
+
+
+def planted(cache, answer=43):
+    """A library that answers otherwise, under the name of the right one; what is loaded is loaded once and for all."""
+    c_library.load.cache_clear()
+    c_library.load("float32")
+    [right] = cache.iterdir()
+    wrong = right.with_name("wrong.so")
+    subprocess.run([*c_library.compiler(), "-shared", "-fPIC", "-x", "c", "-", "-o", str(wrong)], check=True, text=True,
+                   input=f"int answer(void) {{ return {answer}; }}")
+    right.unlink()                      # another file: the right one stays loaded under its name
+    return wrong, right
+
+
+LOAD = """
+import sys
+from fastmlp.kernels import c_library
+c_library.source = lambda: "int answer(void) { return 42; }"
+print(c_library.load("float32").answer())
+"""
+
+
+def answer_of_a_new_process(cache):
+    return int(subprocess.run([sys.executable, "-c", LOAD], env={**os.environ, "XDG_CACHE_HOME": str(cache.parent)},
+                              capture_output=True, text=True, check=True).stdout)
+
+
+def test_a_new_process_loads_what_lies_in_a_folder_of_its_own(cache):
+    wrong, right = planted(cache)
+    wrong.rename(right)
+    assert answer_of_a_new_process(cache) == 43     # so that the next tests could fail
+
+
+@pytest.mark.parametrize("open_to_all", ["the folder", "the one above", "the file"])
+def test_a_library_that_others_could_have_planted_is_not_loaded(cache, open_to_all):
+    wrong, right = planted(cache)
+    wrong.rename(right)
+    {"the folder": cache, "the one above": cache.parent, "the file": right}[open_to_all].chmod(0o777)
+    assert answer_of_a_new_process(cache) == 42
+
+
+@pytest.mark.skipif("not hasattr(os, 'getuid') or os.getuid() != 0", reason="only root can give files away")
+@pytest.mark.parametrize("theirs", ["the folder", "the one above", "the file"])
+def test_a_library_of_another_user_is_not_loaded(cache, theirs):
+    wrong, right = planted(cache)
+    wrong.rename(right)
+    os.chown({"the folder": cache, "the one above": cache.parent, "the file": right}[theirs], 54321, -1)
+    assert answer_of_a_new_process(cache) == 42
+
+
+def test_where_even_temporary_files_can_be_changed_by_others_nothing_is_loaded(cache, tmp_path, monkeypatch):
+    cache.parent.chmod(0o777)
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    monkeypatch.setattr(c_library.tempfile, "tempdir", str(shared))
+    with pytest.raises(DeviceError, match=r"loaded neither from .*can be changed by others"):
+        loaded()
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o077])
+def test_what_is_compiled_can_be_written_by_its_owner_alone_whatever_the_umask(cache, umask):
+    before = os.umask(umask)
+    try:
+        loaded()
+    finally:
+        os.umask(before)
+    assert [path.stat().st_mode & 0o777 for path in (cache, *cache.iterdir())] == [0o700, 0o700]
+
+
+def test_a_ziglang_in_the_current_folder_is_not_run(cache, tmp_path, monkeypatch):
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    monkeypatch.setattr(c_library.shutil, "which", lambda name: None)
+    monkeypatch.setattr(c_library.importlib.util, "find_spec", lambda name: True)
+    (tmp_path / "ziglang").mkdir()
+    (tmp_path / "ziglang" / "__init__.py").write_text("open('it was run', 'w')")
+    monkeypatch.chdir(tmp_path)
+    subprocess.run(c_library.compiler(), capture_output=True, check=False)
+    assert not (tmp_path / "it was run").exists()
 
 
 def test_a_cache_that_cannot_be_made_or_holds_rubbish_is_done_without(cache):

@@ -191,6 +191,12 @@ def test_an_array_that_would_be_misread_is_refused_and_nothing_is_written(compil
         compiled.activation(np.ones((1, 4, 3), np.float32).swapaxes(1, 2), np.ones((1, 3, 4), np.float32), kind="relu")
 
 
+def test_data_of_another_kind_than_bytes_or_the_inputs_are_refused(compiled):
+    x, targets = np.empty((2, 3), np.float32), np.empty((2, 2), np.float32)
+    with pytest.raises(TypeError, match="data of float64 cannot be gathered into float32: keep bytes or float32"):
+        compiled.gather(np.ones((4, 3)), np.zeros(4, np.int64), np.arange(2), np.arange(2), None, None, x, targets)
+
+
 def test_several_python_threads_may_compute_at_once(compiled):
     rng = np.random.default_rng(3)
     jobs = [(rng.standard_normal((1, 60, depth)), rng.standard_normal((1, depth, 50)))

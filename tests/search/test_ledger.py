@@ -117,6 +117,17 @@ def test_trials_of_an_earlier_process_with_our_number_are_tried_again(open_ledge
     assert [claim.point for claim in ledger.take(never)] == [claim.point for claim in claims]
 
 
+def test_trials_of_a_living_process_of_another_user_are_left_alone(open_ledger, monkeypatch):
+    def refuse(process, number):
+        raise PermissionError
+
+    ledger, theirs = open_ledger(stages=1), open_ledger(stages=1)
+    theirs._worker = f"{ledger._worker.split(':')[0]}:1:abc"
+    claims = theirs.take(never)
+    monkeypatch.setattr("os.kill", refuse)
+    assert not {c.place for c in claims} & {c.place for c in ledger.take(never)}
+
+
 def test_trials_of_another_machine_are_left_alone_until_it_has_been_silent_for_long(open_ledger):
     ledger, elsewhere = open_ledger(stages=1), open_ledger(stages=1)
     elsewhere._worker = "elsewhere:1:abc"
