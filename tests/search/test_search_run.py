@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import json
+import pkgutil
 import signal
 import sqlite3
 import threading
@@ -64,11 +65,22 @@ def test_the_best_settings_file_trains_the_same_network(finished, tmp_path):
     assert model.network.spec.hidden == options.hidden
 
 
-def test_a_trial_is_what_training_alone_gives(tmp_path):
+@pytest.mark.parametrize("words", [[], ["--precise-bn", "--dropout", "0.2", "--momentum", "0.9"]])
+def test_a_trial_is_what_training_alone_gives(tmp_path, words):
     out = tmp_path / "one"
-    assert main(["search", *SMALL, "--space", "l2=0.01,0.02", "--trials", "1", "--stages", "1", "--out", str(out)]) == 0
+    assert main(["search", *SMALL, *words, "--space", "l2=0.01,0.02", "--trials", "1", "--stages", "1", "--out",
+                 str(out)]) == 0
     result = json.loads((out / "result.json").read_text())
     assert result["best_val_accuracy"] == result["val_accuracy"]
+
+
+def test_the_best_setting_leaves_the_ensemble_of_its_cycles_where_one_is_asked_for(tmp_path):
+    out = tmp_path / "out"
+    assert main(["search", *SMALL, "--snapshots", "--cycles", "2", "--trials", "1", "--stages", "1", "--out",
+                 str(out)]) == 0
+    result = json.loads((out / "result.json").read_text())
+    assert result["ensemble_members"] == 2
+    assert load_model(out / "model.safetensors", resolve("cpu")).network.members == 2
 
 
 def test_a_finished_search_says_so_and_leaves_the_test_set_alone(finished, capsys, monkeypatch):
@@ -81,18 +93,50 @@ def test_a_finished_search_says_so_and_leaves_the_test_set_alone(finished, capsy
     assert {name: (finished / name).read_bytes() for name in before} == before
 
 
-def test_a_search_that_was_killed_with_its_result_just_written_is_finished(tmp_path, monkeypatch, capsys):
-    words = ["search", *SMALL[:-1], "--trials", "3", "--stages", "1", "--out", str(tmp_path / "out")]
-    with monkeypatch.context() as patch:
-        patch.setattr("fastmlp.search.ledger.Ledger.tell_final", lambda *_: None)
-        assert main(words) == 0
-    with monkeypatch.context() as patch:                                # the process that had taken the end is no more
-        patch.setattr("fastmlp.search.ledger.Ledger._is_gone", lambda *_: True)
-        patch.setattr(searching, "prepare", None)                       # would be called for another look
-        before = (tmp_path / "out" / "result.json").read_bytes()
-        assert main(words) == 0
+class Killed(BaseException):
+    """The end of a process, as far as a test within it can have one."""
+
+
+@pytest.fixture
+def kill_at(monkeypatch):
+    """Run a command that is killed when it calls something; the process that had taken the end is then no more."""
+    def run(words, name, when=lambda *_: True):
+        owner, _, attribute = name.rpartition(".")
+        real = pkgutil.resolve_name(name)
+
+        def die(*arguments, **more):
+            if when(*arguments):
+                raise Killed
+            return real(*arguments, **more)
+        with monkeypatch.context() as patch:
+            patch.setattr(pkgutil.resolve_name(owner), attribute, die)
+            with pytest.raises(Killed):
+                main(words)
+        monkeypatch.setattr("fastmlp.search.ledger.Ledger._is_gone", lambda *_: True)
+    return run
+
+
+def test_a_worker_that_dies_with_its_result_told_but_not_written_has_finished_the_search(tmp_path, kill_at, monkeypatch,
+                                                                                       capsys):
+    out = tmp_path / "out"
+    words = ["search", *SMALL[:-1], "--trials", "2", "--stages", "1", "--out", str(out)]
+    kill_at(words, "fastmlp.search.run.write_json", lambda path, _: path.name == "result.json")
+    assert {path.name for path in out.iterdir()} == FILES - {"result.json"}
+    monkeypatch.setattr(searching, "prepare", None)                     # would be called for another look
+    assert main(words) == 0
     assert "this search is finished" in capsys.readouterr().out
-    assert (tmp_path / "out" / "result.json").read_bytes() == before
+    assert json.loads((out / "result.json").read_text())["trials"] == 2
+
+
+def test_a_worker_that_dies_with_its_result_untold_has_published_none_and_another_does(tmp_path, kill_at):
+    words = ["search", *SMALL, "--trials", "2", "--stages", "1", "--storage", str(tmp_path / "both.db"), "--out"]
+    kill_at([*words, str(tmp_path / "one")], "fastmlp.search.ledger.Ledger.tell_final")
+    assert (tmp_path / "one" / "model.safetensors").exists()
+    assert not (tmp_path / "one" / "result.json").exists()
+    assert main([*words, str(tmp_path / "other")]) == 0
+    assert main([*words, str(tmp_path / "one")]) == 0                    # told and not trained again
+    results = [(tmp_path / name / "result.json").read_bytes() for name in ("one", "other")]
+    assert results[0] == results[1]
 
 
 def test_a_result_that_the_storage_does_not_know_is_not_overwritten(finished, tmp_path, capsys):
