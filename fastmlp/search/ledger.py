@@ -57,7 +57,6 @@ class Ledger:
         self._studies: dict[str, Any] = {}
         self._trials = import_optuna().trial.TrialState
         self._worker = f"{socket.gethostname()}:{os.getpid()}:{_TOKEN}"
-        make_sampler(options.sampler, seed)             # complains now, if it cannot be had
         with storage.explaining(), storage.lock():
             first = self._study(self._stage_name(1))
             if first is None or "space" not in first.user_attrs:        # whose maker died

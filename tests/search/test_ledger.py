@@ -4,6 +4,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -70,10 +71,25 @@ def test_a_search_has_as_many_trials_as_asked_for_in_stages_that_narrow(open_led
 
 @pytest.mark.parametrize("sampler", ["random", "tpe", "qmc"])
 def test_the_same_seed_proposes_the_same_trials_and_another_seed_others(open_ledger, sampler):
-    points = [finish(open_ledger(seed=seed, study=name, sampler=sampler)) for name, seed in
-              [("first", 3), ("second", 3), ("third", 4)]]
+    points = [finish(open_ledger(seed=seed, study=name, sampler=sampler, stages=1, trials=12, together=6))
+              for name, seed in [("first", 3), ("second", 3), ("third", 4)]]    # of tpe ten are drawn at random
     assert points[0] == points[1] != points[2]
-    assert len({point["l2"] for point in points[0]}) == 8
+    assert len({point["l2"] for point in points[0]}) == 12
+
+
+@pytest.mark.parametrize(("sampler", "before"), [("tpe", [10]), ("gp", [10]), ("cmaes", [1, 6])])
+def test_samplers_that_learn_propose_otherwise_where_other_trials_were_good(open_ledger, sampler, before):
+    if sampler in samplers.NEEDED:
+        pytest.importorskip(samplers.NEEDED[sampler])
+    proposed = []
+    for sign in (-1, 1):
+        for together in (*before, 1):
+            ledger = open_ledger(study=f"sign {sign}", sampler=sampler, stages=1, trials=20, together=together,
+                                 space={**SPACE, "momentum": Range(0.0, 0.9, False)})
+            claims = ledger.take(never)
+            settle(ledger, claims, lambda claim, sign=sign: sign * claim.point["momentum"])
+        proposed.append(claims[0].point["momentum"])
+    assert proposed[0] < proposed[1]
 
 
 def test_two_workers_take_different_trials_and_together_no_more_than_all(open_ledger):
@@ -207,6 +223,8 @@ def test_the_end_is_for_one_worker_and_once(open_ledger):
 
 
 @pytest.mark.parametrize(("where", "words"), [
+    ("", ["--storage ''", "no file"]),
+    ("sqlite://", ["no file"]),
     ("mysql://me:secret@host/db", ["mysql://me:***@host/db", "postgresql://"]),
     ("{tmp}/absent/search.db", ["absent", "does not exist"]),
     ("{tmp}/text.db", ["text.db", "not a database"]),
@@ -233,10 +251,41 @@ def test_a_missing_package_is_named_with_the_extra_that_brings_it(tmp_path, monk
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_sampler_whose_package_is_missing_is_named_with_it(open_ledger, monkeypatch):
-    monkeypatch.setitem(sys.modules, "cmaes", None)
-    with pytest.raises(MissingExtraError, match="--sampler cmaes needs the package cmaes"):
-        open_ledger(sampler="cmaes")
+@pytest.mark.parametrize("name", ["what?.db", "50%25.db", "{a}.db", "a b#\u00e9.db"])
+def test_a_file_may_have_any_name(tmp_path, name):
+    Storage(tmp_path / name).close()
+    assert {path.name for path in tmp_path.iterdir()} == {name, f"{name}.lock"}
+
+
+def test_an_address_of_a_file_is_read_as_addresses_are(tmp_path):
+    Storage(f"sqlite:///{tmp_path}/a%20b.db").close()
+    assert {path.name for path in tmp_path.iterdir()} == {"a b.db", "a b.db.lock"}
+
+
+def check_that_a_lock_is_not_waited_for_for_ever(where):
+    holder, other = Storage(where), Storage(where)
+
+    def lock():
+        with other.explaining(), other.lock():
+            pass
+    with ThreadPoolExecutor(1) as pool:
+        with holder.lock(), pytest.raises(OutputError, match=r"has been locked for 0\.2 s, maybe by a worker that was "
+                                                             r"stopped: let it go on or end it") as caught:
+            pool.submit(lock).result(timeout=10)
+        pool.submit(lock).result(timeout=10)
+    assert "secret" not in str(caught.value)
+    holder.close()
+    other.close()
+
+
+def test_a_worker_that_was_stopped_with_the_lock_does_not_stop_others_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr("fastmlp.search.storage.PATIENCE", 0.2)
+    check_that_a_lock_is_not_waited_for_for_ever(tmp_path / "search.db")
+
+
+def test_nor_does_it_on_postgresql(postgresql, monkeypatch):
+    monkeypatch.setattr("fastmlp.search.storage.PATIENCE", 0.2)
+    check_that_a_lock_is_not_waited_for_for_ever(postgresql)
 
 
 def test_a_database_of_another_optuna_is_refused_in_a_sentence(tmp_path):
