@@ -15,6 +15,7 @@ from fastmlp.config import TrainOptions
 from fastmlp.data import Dataset
 from fastmlp.errors import DivergenceError, OutputError
 from fastmlp.files import RESULT_FILE, make_run_folder, without_password, write_atomically, write_csv, write_json
+from fastmlp.groups import DIVERGED
 from fastmlp.history import History
 from fastmlp.options import non_default_toml, plain
 from fastmlp.progress import Progress, make_progress
@@ -30,7 +31,7 @@ from fastmlp.run import (
     write_circumstances,
     write_results,
 )
-from fastmlp.search.core import POLL, Search, count, wait
+from fastmlp.search.core import IMPOSSIBLE, POLL, Search, count, wait
 from fastmlp.search.options import SearchOptions
 from fastmlp.search.plots import plot_search
 from fastmlp.search.records import Claim, Record
@@ -193,7 +194,9 @@ def _trained_again(search: Search, best: Record, setting: TrainOptions, folder: 
         **summarize(trainer, history, parts, "finished", time.perf_counter() - began),
         "best": best.point, "best_trial": best.number, "best_val_accuracy": best.accuracy,
         "best_val_accuracy_std": best.deviation, "trials": len(records),
-        "diverged": sum(record.accuracy is None for record in records), "stages": len(search.ledger.spaces()),
+        "diverged": sum(record.status.startswith(DIVERGED) for record in records),
+        "impossible": sum(record.status.startswith(IMPOSSIBLE) for record in records),
+        "stages": len(search.ledger.spaces()),
     }
     if trainer.snapshots:
         model = snapshot_ensemble(model, trainer)
@@ -226,8 +229,8 @@ def _title(data: Dataset, best: Record) -> str:
 
 
 def _say_result(result: dict[str, Any], say: Callable[[str], None]) -> None:
-    diverged = f", of which {result['diverged']} diverged" if result["diverged"] else ""
+    lost = "".join(f", {result[word]} {word}" for word in ("diverged", "impossible") if result[word])
     say(f"best   {describe(result['best'])}: validation accuracy {result['best_val_accuracy']:.4f}, the best of "
-        f"{count(result['trials'], 'trial')}{diverged}")
+        f"{count(result['trials'], 'trial')}{lost}")
     if result["test_accuracy"] is not None:
         say(f"test   accuracy {result['test_accuracy']:.4f}, loss {result['test_loss']:.4f}")

@@ -283,6 +283,8 @@ def test_a_setting_that_cannot_be_trained_is_marked(tmp_path):
     rows = [row for row in rows_of(out / "trials.csv") if row["batch_size"] == "1292"]
     assert rows
     assert all(row["status"].startswith("impossible: ") for row in rows)
+    result = json.loads((out / "result.json").read_text())
+    assert (result["impossible"], result["diverged"]) == (len(rows), 0)
 
 
 def test_ctrl_c_keeps_finished_trials_and_the_same_command_goes_on(tmp_path, monkeypatch, capsys):
