@@ -61,26 +61,27 @@ class Storage:
 
     def __init__(self, where: str | Path) -> None:
         optuna = import_optuna()
+        import sqlalchemy
+
         self.name, url, connecting = _address(str(where))
         self._file: Path | None = Path(self.name) if url.startswith("sqlite:") else None
-        with self.explaining(), self.lock() if self._file else contextlib.nullcontext(), quiet_warnings():
-            # Of several that begin at once only one may make the tables.
-            for attempt in (1, 2, 3):
-                try:
-                    self.optuna = optuna.storages.RDBStorage(
-                        url, engine_kwargs={"connect_args": connecting, "pool_pre_ping": True},
-                        heartbeat_interval=BEAT, grace_period=GRACE)
-                    break
-                except RuntimeError as error:           # so Optuna tells of tables that another version made
-                    raise OutputError(f"the database {self.name} cannot be used "
-                                      f"({without_password(str(error))[:200]}): name another with --storage") from error
-                except _tables_were_made_meanwhile():
-                    if attempt == 3:
-                        raise
+        engine: dict[str, Any] = {"connect_args": connecting, "pool_pre_ping": True}
+        self._locking = sqlalchemy.create_engine(url, **engine)         # beside Optuna's own, which makes tables
+        try:
+            with self.explaining(), self.lock(), quiet_warnings():      # of several that begin at once one makes them
+                self.optuna = optuna.storages.RDBStorage(url, engine_kwargs=engine, heartbeat_interval=BEAT,
+                                                         grace_period=GRACE)
+        except BaseException as error:
+            self._locking.dispose()
+            if isinstance(error, RuntimeError):         # so Optuna tells of tables that another version made
+                raise OutputError(f"the database {self.name} cannot be used ({without_password(str(error))[:200]}): "
+                                  f"name another with --storage") from error
+            raise
 
     def close(self) -> None:
         """Leave the database."""
         self.optuna.engine.dispose()
+        self._locking.dispose()
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -99,7 +100,7 @@ class Storage:
             return
         import sqlalchemy
 
-        with self.optuna.engine.connect() as connection:
+        with self._locking.connect() as connection:
             connection.execute(sqlalchemy.text("SELECT pg_advisory_xact_lock(:key)"), {"key": zlib.crc32(b"fastmlp")})
             yield
             connection.rollback()
@@ -171,12 +172,6 @@ def _address(where: str) -> tuple[str, str, dict[str, Any]]:
                           f"postgresql://USER:PASSWORD@HOST:PORT/DATABASE") from error
     return without_password(where), address, {"connect_timeout": 10,
                                               "options": f"{KEEPALIVE} -c lock_timeout={1000 * PATIENCE:.0f}"}
-
-
-def _tables_were_made_meanwhile() -> tuple[type[Exception], ...]:
-    import sqlalchemy.exc
-
-    return sqlalchemy.exc.ProgrammingError, sqlalchemy.exc.IntegrityError
 
 
 @contextmanager
