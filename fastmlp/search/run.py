@@ -82,12 +82,12 @@ def run_search(options: SearchOptions, base: TrainOptions,
     def open_storage() -> Storage:
         nonlocal folder
         if options.storage is not None:
-            storage = Storage(options.storage)          # before a folder is made for nothing
+            return Storage(options.storage)
         folder = _folder(base.out)
-        return storage if options.storage is not None else Storage(folder / DATABASE)
+        return Storage(folder / DATABASE)
 
     with contextlib.closing(Search(options, base, data, backend, open_storage, say=say, watcher=watcher)) as search:
-        assert folder is not None
+        folder = folder or _folder(base.out)            # not for nothing, if the storage holds another search
         result = _run(search, folder, backend, watcher, say)
     return folder, result
 

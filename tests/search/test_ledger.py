@@ -1,11 +1,13 @@
 """Trials are taken by one worker each, settled once, and left to others by workers that die."""
 
+import contextlib
 import sqlite3
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import psycopg
 import pytest
 
 from fastmlp.config import TrainOptions
@@ -18,7 +20,7 @@ from fastmlp.search.ledger import Ledger
 from fastmlp.search.options import SearchOptions
 from fastmlp.search.records import best_of
 from fastmlp.search.space import Choices, Range
-from fastmlp.search.storage import Storage
+from fastmlp.search.storage import Storage, quiet_warnings
 from fastmlp.sweeps import Member
 
 SPACE = {"l2": Range(1e-5, 0.1, True), "init": Choices(("he", "xavier"))}
@@ -142,6 +144,31 @@ def test_trials_of_another_machine_are_left_alone_until_it_has_been_silent_for_l
         connection.exec_driver_sql("UPDATE trial_heartbeats SET heartbeat = datetime('now', '-1 hour') "
                                    "WHERE trial_id = (SELECT min(trial_id) FROM trials)")
     assert ledger.take(never)[0].point == claims[0].point
+
+
+def test_a_trial_whose_asker_died_before_it_had_a_place_is_in_nobodys_way(open_ledger):
+    ledger = open_ledger(stages=1)
+    with quiet_warnings():
+        ledger._study("stage 1").ask()
+    assert [claim.place for claim in ledger.take(never)] == [0, 1, 2]
+
+
+def test_a_database_that_fails_amid_a_search_is_named_in_a_sentence(open_ledger, tmp_path):
+    ledger = open_ledger()
+    with contextlib.closing(sqlite3.connect(tmp_path / "search.db")) as database:
+        database.execute("DROP TABLE trials")
+    with pytest.raises(OutputError, match=r"^the database .*search\.db cannot be used \(no such table: trials\): "
+                                          r"finished trials are kept there; correct --storage, or repeat the command "):
+        ledger.take(never)
+
+
+def test_a_server_that_cut_its_connections_is_asked_again(postgresql):
+    with contextlib.closing(Storage(postgresql)) as storage:
+        ledger = Ledger(storage, SearchOptions(study="cut", together=2), SPACE, 0, {"a": 1})
+        with psycopg.connect(postgresql, autocommit=True) as connection:
+            connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() "
+                               "AND backend_type = 'client backend'")
+        assert len(ledger.take(never)) == 2
 
 
 def test_signs_of_life_keep_a_trial(open_ledger, monkeypatch):

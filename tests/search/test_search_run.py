@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import sys
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from fastmlp.cli import main
 from fastmlp.config import TrainOptions
 from fastmlp.errors import ConfigError, DivergenceError
 from fastmlp.options import build, read_toml
+from fastmlp.search import core
 from fastmlp.search import run as searching
 
 SMALL = ["--hidden", "12", "--cycles", "1", "--step-size", "30", "--device", "cpu", "--quiet"]
@@ -182,6 +184,12 @@ def test_another_search_in_the_same_folder_is_refused_and_nothing_written(finish
     assert {path.name: path.read_bytes() for path in finished.iterdir()} == before
 
 
+def test_another_search_in_the_same_storage_is_refused_and_no_folder_made(finished, tmp_path, capsys):
+    assert main(["search", *SMALL, "--storage", str(finished / "search.db"), "--out", str(tmp_path / "new")]) == 2
+    assert "holds another search" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(("words", "named"), [
     (["--space", "l2=-1..1"], ["--l2", "at least 0"]),
     (["--space", "l2"], ["--space", "NAME=LOW..HIGH"]),
@@ -311,6 +319,22 @@ def test_ctrl_c_keeps_finished_trials_and_the_same_command_goes_on(tmp_path, mon
     assert "going on after 2 trials" in capsys.readouterr().out
     assert len(told) == 4
     assert len(rows_of(out / "trials.csv")) == 4
+
+
+def test_minutes_are_shared_by_the_stages_and_begin_anew_with_a_command(tmp_path, monkeypatch):
+    now, tell, out = [0.0], core.Search._tell, tmp_path / "out"
+    monkeypatch.setattr(core, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def tell_after_twenty_seconds(self, *rest, **outcome):
+        now[0] += 20
+        tell(self, *rest, **outcome)
+        if now[0] == 20:
+            signal.raise_signal(signal.SIGINT)
+    monkeypatch.setattr(core.Search, "_tell", tell_after_twenty_seconds)
+    words = ["search", *SMALL, "--minutes", "1", "--together", "1", "--out", str(out)]
+    assert main(words) == 130
+    assert main(words) == 0
+    assert [row["stage"] for row in rows_of(out / "trials.csv")] == ["1", "1", "1", "2"]    # begun at 0; 0, 20; 40 s
 
 
 def test_python_searches_the_same_settings_as_the_command(finished):
