@@ -108,6 +108,7 @@ def run_training(options: TrainOptions, say: Callable[[str], None] = print, *,
             model = snapshot_ensemble(model, trainer)
             result |= measure_ensemble(model, parts)
         write_results(folder, options, data, model, trainer, history, result)
+        write_json(folder / RESULT_FILE, result)                        # last: it marks the folder as finished
         if status != "interrupted":
             keeper.clear()
     if failure is not None:
@@ -202,7 +203,7 @@ def measure_ensemble(model: Model, parts: dict[str, Examples]) -> dict[str, Any]
 
 def write_results(folder: Path, options: TrainOptions, data: Dataset, model: Model, trainer: Trainer, history: History,
                   result: dict[str, Any]) -> None:
-    """Write history, model, pictures and, last, the result, whose presence marks the folder as finished."""
+    """Write history, model and pictures: all but the result, whose presence marks the folder as finished."""
     from fastmlp.plots import plot_curves, plot_weights
 
     columns = {name: history.column(name) for name in HISTORY_COLUMNS}
@@ -217,7 +218,6 @@ def write_results(folder: Path, options: TrainOptions, data: Dataset, model: Mod
         first = _first_weights(trainer)
         if np.isfinite(first).all():
             plot_weights(first, data.image_shape, [str(label) for label in data.classes], folder / "weights.png")
-    write_json(folder / RESULT_FILE, result)
 
 
 def _first_weights(trainer: Trainer) -> npt.NDArray[Any]:

@@ -17,11 +17,11 @@ HEAVY = ("cupy", "matplotlib", "optuna", "pandas", "psycopg", "sklearn", "sqlalc
 GROUND_FLOORS = [
     "errors", "files", "run_folders", "intervals", "tensor_files", "seeds", "cpu", "memory", "cache",
     "kernels.activations", "kernels.masks", "kernels.reference", "kernels.chains", "kernels.denormals",
-    "kernels.numpy_inplace", "kernels.thread_choice", "kernels.c_library", "kernels.c_calls", "kernels.compiled", "kernels.cuda_modules",
-    "kernels.cublas", "kernels.cupy_fused", "kernels", "gpu", "backend",
-    "initializers", "schedules", "layout", "layers", "dropout", "checks", "data.rows_on_disk", "data.validate",
-    "data.standardize", "network", "parameters", "shuffling", "augmentation", "examples", "optimizers", "evaluation",
-    "history", "progress", "recording", "good_state", "trainer", "precise_bn", "checkpoints", "training",
+    "kernels.numpy_inplace", "kernels.thread_choice", "kernels.c_library", "kernels.c_calls", "kernels.compiled",
+    "kernels.cuda_modules", "kernels.cublas", "kernels.cupy_fused", "kernels", "gpu", "backend", "initializers",
+    "schedules", "layout", "layers", "dropout", "checks", "data.rows_on_disk", "data.validate", "data.standardize",
+    "network", "parameters", "shuffling", "augmentation", "examples", "optimizers", "evaluation", "history",
+    "progress", "recording", "good_state", "trainer", "precise_bn", "checkpoints", "training",
 ]
 
 

@@ -22,6 +22,7 @@ from fastmlp.progress import Progress
 from fastmlp.search.ledger import Ledger
 from fastmlp.search.options import SearchOptions, check_base
 from fastmlp.search.records import Claim, Record, best_of
+from fastmlp.search.samplers import check_sampler
 from fastmlp.search.space import NOT_SEARCHED, Space, describe_space, label_of, make_space, with_point
 from fastmlp.search.storage import Storage
 from fastmlp.sweeps import describe
@@ -57,6 +58,8 @@ class Search:
     ------
     ConfigError
         Options or space contradict themselves, there is no validation part, or the storage holds another search.
+    MissingExtraError
+        Optuna is not installed, or a package that the sampler needs.
     """
 
     def __init__(self, options: SearchOptions, base: TrainOptions, data: Dataset, backend: Backend,
@@ -69,6 +72,7 @@ class Search:
         self._say, self._watcher = say, watcher
         self.given = make_space(options.space, base)
         self._standardizer = Standardizer.fit(data.x_train, base.standardize)      # type: ignore[arg-type]
+        check_sampler(options.sampler, self.given)
         self.storage = storage()
         try:
             self.ledger = Ledger(self.storage, options, self.given, base.seed,

@@ -2,8 +2,8 @@
 
 Every stage is a study of Optuna's, whose user attributes hold its space. A trial has a place in its stage. A place is
 taken while a living worker trains it, and settled when it is finished or has diverged; a worker that died leaves its
-places free, so that the same settings are tried again, and nothing else. Everything that depends on what others do is
-decided under the storage's lock.
+places free, so that these are tried again and nothing else: with the same settings, unless the sampler has learnt more
+meanwhile or walks on along a sequence. Everything that depends on what others do is decided under the storage's lock.
 """
 
 from __future__ import annotations
@@ -57,7 +57,6 @@ class Ledger:
         self._studies: dict[str, Any] = {}
         self._trials = import_optuna().trial.TrialState
         self._worker = f"{socket.gethostname()}:{os.getpid()}:{_TOKEN}"
-        make_sampler(options.sampler, seed)             # complains now, if it cannot be had
         with storage.explaining(), storage.lock():
             first = self._study(self._stage_name(1))
             if first is None or "space" not in first.user_attrs:        # whose maker died

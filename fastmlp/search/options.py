@@ -32,10 +32,12 @@ class SearchOptions:
     trials: int | None = option(None, f"settings to try, in all stages together (default: {DEFAULT_TRIALS}, and with "
                                 "--minutes no limit)", int, group=SEARCH, low=1, high=1_000_000)
     minutes: float | None = option(None, "begin no further trial after so many minutes of this command; the stages "
-                                   "share them", float, group=SEARCH, above=0, high=1e6)
+                                   "share them, and a command that goes on has as many again", float,
+                                   group=SEARCH, above=0, high=1e6)
     stages: int = option(2, "the first has the whole space; each later one the space around the best quarter of the "
                          "trials before", int, group=SEARCH, low=1, high=10)
-    sampler: str = option("random", "who proposes settings: Optuna's samplers by name", group=SEARCH, choices=SAMPLERS)
+    sampler: str = option("random", "who proposes settings: Optuna's samplers by name; gp needs the package torch, "
+                          "cmaes the package cmaes and two ranges", group=SEARCH, choices=SAMPLERS)
     seeds: int = option(1, "networks of each setting, of seeds --seed, --seed + 1, ...: their mean validation accuracy "
                         "counts", int, group=SEARCH, low=1, high=1000)
     together: int | None = option(None, "settings to propose at once; those of one shape are trained as one population "

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fastmlp.errors import DataError
 from fastmlp.options import flag
 from fastmlp.plots import make_figure, plain_text, save_figure
 from fastmlp.population_plots import COLOURS
 from fastmlp.search.space import Choices, Space
 
 MARKS = "os^Dv<>P*X"    # of the stages, beside their colours
+LINE = 120              # letters that fit beside each other in the whole width
 
 
 def plot_search(table: Mapping[str, Sequence[Any]], spaces: Sequence[Space], best: int | None, path: str | Path, *,
@@ -20,12 +23,13 @@ def plot_search(table: Mapping[str, Sequence[Any]], spaces: Sequence[Space], bes
     """Draw the validation accuracy of every trial against each option.
 
     Stages have colours and marks of their own, the ranges of later ones are shaded, the best trial is circled, and
-    trials that diverged are crosses at the bottom.
+    trials without an accuracy are crosses on the lower edge.
 
     Parameters
     ----------
     table : mapping of str to sequence
-        Columns of one length: `trial`, `stage`, `val_accuracy` (None where a trial diverged), and the searched options.
+        Columns of one length: `trial`, `stage`, `val_accuracy` (None where a trial diverged or was impossible), and the
+        searched options.
     spaces : sequence of Space
         Of every stage.
     best : int or None
@@ -37,6 +41,8 @@ def plot_search(table: Mapping[str, Sequence[Any]], spaces: Sequence[Space], bes
 
     Raises
     ------
+    DataError
+        No trial has an accuracy.
     OutputError
         The picture cannot be written.
 
@@ -50,24 +56,26 @@ def plot_search(table: Mapping[str, Sequence[Any]], spaces: Sequence[Space], bes
     >>> target.exists()
     True
     """
+    if all(accuracy is None for accuracy in table["val_accuracy"]):
+        raise DataError(f"none of {len(table['trial'])} trials has a validation accuracy: there is nothing to draw")
     figure = make_figure()
     columns = math.ceil(math.sqrt(len(spaces[0])))
-    rows = math.ceil(len(spaces[0]) / columns)
-    panels = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
+    panels = figure.subplots(math.ceil(len(spaces[0]) / columns), columns, squeeze=False, sharey=True).ravel()
     for axes, name in zip(panels, spaces[0], strict=False):
         _draw(axes, name, table, spaces, best)
     for axes in panels[len(spaces[0]):]:
         axes.set_visible(False)
-    for row in range(rows):
-        panels[row * columns].set_ylabel("validation accuracy (fraction correct)")
+    figure.supylabel("validation accuracy (fraction correct)", fontsize="medium")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
-    figure.suptitle(plain_text(title), parse_math=False)
+    figure.suptitle(textwrap.fill(plain_text(title), LINE), parse_math=False)
     save_figure(figure, path)
 
 
 def _draw(axes: Any, name: str, table: Mapping[str, Sequence[Any]], spaces: Sequence[Space],
           best: int | None) -> None:
+    from matplotlib.ticker import LogFormatter
+
     given = spaces[0][name]
     labels = given.labels if isinstance(given, Choices) else ()
     # Trials with the same choice stand side by side.
@@ -79,8 +87,8 @@ def _draw(axes: Any, name: str, table: Mapping[str, Sequence[Any]], spaces: Sequ
                   color=COLOURS[(stage - 1) % len(COLOURS)], markersize=6, alpha=0.8, label=f"stage {stage}")
     lost = [k for k, accuracy in enumerate(table["val_accuracy"]) if accuracy is None]
     if lost:
-        axes.plot([x[k] for k in lost], [0.02] * len(lost), "x", color="#595959", label="diverged",
-                  transform=axes.get_xaxis_transform())
+        axes.plot([x[k] for k in lost], [0] * len(lost), "x", color="#595959", label="diverged or impossible",
+                  transform=axes.get_xaxis_transform(), clip_on=False, zorder=3)
     for k, number in enumerate(table["trial"]):
         if number == best:
             axes.plot(x[k], table["val_accuracy"][k], "o", markersize=15, markerfacecolor="none",
@@ -93,10 +101,14 @@ def _draw(axes: Any, name: str, table: Mapping[str, Sequence[Any]], spaces: Sequ
             axes.axvspan(low, high, color=colour, alpha=0.12, linewidth=0,
                          label=f"range of stage {stage}" if k == 0 else None)
     if labels:
-        axes.set_xticks(range(len(labels)), labels)
+        crowded = len(labels) * max(map(len, labels)) > LINE / axes.get_gridspec().ncols
+        axes.set_xticks(range(len(labels)), labels, rotation=20 if crowded else 0, ha="right" if crowded else "center")
         axes.set_xlim(-0.5, len(labels) - 0.5)
     elif not isinstance(given, Choices):
         axes.set_xscale("log" if given.log else "linear")
+        if given.log and isinstance(given.low, int):
+            axes.xaxis.set_major_formatter(LogFormatter())
+            axes.xaxis.set_minor_formatter(LogFormatter())              # 2, not 2 x 10^0
         margin = 0.03 * (given.position(given.high) - given.position(given.low))
         axes.set_xlim(given.value(given.position(given.low) - margin), given.value(given.position(given.high) + margin))
     axes.set_xlabel(flag(name)[2:])

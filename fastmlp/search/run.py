@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,6 +15,7 @@ from fastmlp.config import TrainOptions
 from fastmlp.data import Dataset
 from fastmlp.errors import DivergenceError, OutputError
 from fastmlp.files import without_password, write_atomically, write_csv, write_json
+from fastmlp.groups import DIVERGED
 from fastmlp.history import History
 from fastmlp.interrupts import stop_on_interrupt
 from fastmlp.options import non_default_toml, plain
@@ -23,14 +23,16 @@ from fastmlp.progress import Progress, make_progress
 from fastmlp.run import (
     describe_data,
     load,
+    measure_ensemble,
     prepare,
     say_nothing,
+    snapshot_ensemble,
     summarize,
     write_circumstances,
     write_results,
 )
 from fastmlp.run_folders import RESULT_FILE, make_run_folder
-from fastmlp.search.core import POLL, Search, count, wait
+from fastmlp.search.core import IMPOSSIBLE, POLL, Search, count, wait
 from fastmlp.search.options import SearchOptions
 from fastmlp.search.plots import plot_search
 from fastmlp.search.records import Claim, Record
@@ -81,12 +83,12 @@ def run_search(options: SearchOptions, base: TrainOptions,
     def open_storage() -> Storage:
         nonlocal folder
         if options.storage is not None:
-            storage = Storage(options.storage)          # before a folder is made for nothing
+            return Storage(options.storage)
         folder = _folder(base.out)
-        return storage if options.storage is not None else Storage(folder / DATABASE)
+        return Storage(folder / DATABASE)
 
     with contextlib.closing(Search(options, base, data, backend, open_storage, say=say, watcher=watcher)) as search:
-        assert folder is not None
+        folder = folder or _folder(base.out)            # not for nothing, if the storage holds another search
         result = _run(search, folder, backend, watcher, say)
     return folder, result
 
@@ -96,7 +98,8 @@ def _run(search: Search, folder: Path, backend: Backend, watcher: Progress,
     """Begin the search, go on with it, or say that it is finished."""
     base, data = search.base, search.data
     if search.ledger.result() is None and (folder / RESULT_FILE).exists():
-        _adopt(search, folder)
+        raise OutputError(f"{folder} already holds a finished search ({RESULT_FILE}), which {search.storage.name} does "
+                          f"not know: name another folder")
     with stop_on_interrupt(quiet=base.quiet) as interrupted:
         if not (folder / SPACE_FILE).exists():
             write_circumstances(folder, replace(base, out=folder), data, backend)
@@ -129,17 +132,6 @@ def _folder(out: Path | None) -> Path:
     return make_run_folder(out)
 
 
-def _adopt(search: Search, folder: Path) -> None:
-    """Tell the storage of a result that was written by a worker which died before it could tell."""
-    written, best = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8")), search.best()
-    same = best is not None and (written.get("best"), written.get("best_val_accuracy")) == (best.point, best.accuracy)
-    claim = search.ledger.take_final() if same else None
-    if claim is None:
-        raise OutputError(f"{folder} already holds a finished search ({RESULT_FILE}), which {search.storage.name} does "
-                          f"not know: name another folder")
-    search.ledger.tell_final(claim, written)
-
-
 def _searched(search: Search, folder: Path, backend: Backend, interrupted: Callable[[], bool], watcher: Progress,
               say: Callable[[str], None]) -> dict[str, Any]:
     """Search, and see to the end: by this worker or by another."""
@@ -157,48 +149,62 @@ def _searched(search: Search, folder: Path, backend: Backend, interrupted: Calla
         why = f"; the first: {records[0].status}" if records else ""
         raise DivergenceError(f"none of {count(len(records), 'trial')} could be trained to its end{why}: try lower "
                               f"learning rates, or --minutes for longer; written to {folder}", step=0, lr=0.0)
-    setting, waiting = with_point(search.base, best.point), False
-    while not interrupted():
-        if (result := search.ledger.result()) is not None:              # another worker's
-            write_json(folder / RESULT_FILE, result)
-            return result
-        claim = search.ledger.take_final()
-        if claim is not None:
-            return _final(search, claim, best, setting, folder, backend, interrupted, watcher, say) or paused
+    waiting = False
+    while (result := search.ledger.result()) is None:
+        if interrupted():
+            return paused
+        if (claim := search.ledger.take_final()) is not None:
+            _final(search, claim, best, folder, backend, interrupted, watcher, say)
+            continue
         if not waiting:
             say("waiting for another worker, which trains the best setting")
         waiting = True
         wait(POLL, interrupted)
-    return paused
+    write_json(folder / RESULT_FILE, result)                            # this worker's or another's
+    return result
 
 
-def _final(search: Search, claim: Claim, best: Record, setting: TrainOptions, folder: Path, backend: Backend,
-           interrupted: Callable[[], bool], watcher: Progress, say: Callable[[str], None]) -> dict[str, Any] | None:
-    """Train the best setting again, measure it on the test set, tell and write the result; None after Ctrl-C."""
-    result = None
+def _final(search: Search, claim: Claim, best: Record, folder: Path, backend: Backend,
+           interrupted: Callable[[], bool], watcher: Progress, say: Callable[[str], None]) -> None:
+    """Train the best setting again, measure it on the test set, write what one training leaves, and tell the result.
+
+    A result is one that the storage knows, so there is only one: a worker that dies before it could tell has published
+    none, and another one trains and measures the same network again. After Ctrl-C the setting is left to others.
+    """
+    result, setting = None, with_point(search.base, best.point)
     say(f"training the best setting again: {describe(best.point)}, validation accuracy {best.accuracy:.4f}")
     try:
         with search.storage.alive([claim.trial_id]):
-            trainer, parts, model = prepare(setting, search.data, backend)
-            history, began, total = History(), time.perf_counter(), setting.total_steps(parts["train"].n)
-            train(trainer, total, parts={name: parts[name] for name in ("train", "val")},
-                  evaluate_every=setting.evaluate_every, watcher=watcher, should_stop=interrupted, history=history)
-            if trainer.step < total:
-                return None
-            records = search.ledger.records()
-            result = {
-                **summarize(trainer, history, parts, "finished", time.perf_counter() - began),
-                "best": best.point, "best_trial": best.number, "best_val_accuracy": best.accuracy,
-                "best_val_accuracy_std": best.deviation, "trials": len(records),
-                "diverged": sum(record.accuracy is None for record in records),
-                "stages": len(search.ledger.spaces()),
-            }
-        write_results(folder, setting, search.data, model, trainer, history, result)
-        return result
+            result = _trained_again(search, best, setting, folder, backend, interrupted, watcher)
     except KeyboardInterrupt:
-        return None
+        pass
     finally:
         search.ledger.tell_final(claim, result)
+
+
+def _trained_again(search: Search, best: Record, setting: TrainOptions, folder: Path, backend: Backend,
+                   interrupted: Callable[[], bool], watcher: Progress) -> dict[str, Any] | None:
+    """What result.json shall hold, all else being written; None after Ctrl-C."""
+    trainer, parts, model = prepare(setting, search.data, backend)
+    history, began, total = History(), time.perf_counter(), setting.total_steps(parts["train"].n)
+    train(trainer, total, parts={name: parts[name] for name in ("train", "val")}, evaluate_every=setting.evaluate_every,
+          watcher=watcher, should_stop=interrupted, history=history, precise_bn=setting.precise_bn)
+    if trainer.step < total:
+        return None
+    records = search.ledger.records()
+    result = {
+        **summarize(trainer, history, parts, "finished", time.perf_counter() - began),
+        "best": best.point, "best_trial": best.number, "best_val_accuracy": best.accuracy,
+        "best_val_accuracy_std": best.deviation, "trials": len(records),
+        "diverged": sum(record.status.startswith(DIVERGED) for record in records),
+        "impossible": sum(record.status.startswith(IMPOSSIBLE) for record in records),
+        "stages": len(search.ledger.spaces()),
+    }
+    if trainer.snapshots:
+        model = snapshot_ensemble(model, trainer)
+        result |= measure_ensemble(model, parts)
+    write_results(folder, setting, search.data, model, trainer, history, result)
+    return result
 
 
 def _write_space(folder: Path, search: Search) -> None:
@@ -225,8 +231,8 @@ def _title(data: Dataset, best: Record) -> str:
 
 
 def _say_result(result: dict[str, Any], say: Callable[[str], None]) -> None:
-    diverged = f", of which {result['diverged']} diverged" if result["diverged"] else ""
+    lost = "".join(f", {result[word]} {word}" for word in ("diverged", "impossible") if result[word])
     say(f"best   {describe(result['best'])}: validation accuracy {result['best_val_accuracy']:.4f}, the best of "
-        f"{count(result['trials'], 'trial')}{diverged}")
+        f"{count(result['trials'], 'trial')}{lost}")
     if result["test_accuracy"] is not None:
         say(f"test   accuracy {result['test_accuracy']:.4f}, loss {result['test_loss']:.4f}")

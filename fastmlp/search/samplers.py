@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from fastmlp.errors import MissingExtraError
-from fastmlp.search.space import Choices, Dimension, Space
+from fastmlp.errors import ConfigError, MissingExtraError
+from fastmlp.search.space import Choices, Dimension, Range, Space
 from fastmlp.search.storage import import_optuna, quiet_warnings
 from fastmlp.seeds import Stream
 
@@ -37,16 +37,26 @@ def seed_of(seed: int, stage: int, place: int) -> int:
     return int(np.random.SeedSequence((seed, int(Stream.SEARCH), stage, place)).generate_state(1)[0])
 
 
-def make_sampler(name: str, seed: int) -> Any:
-    """The sampler of this name.
+def check_sampler(name: str, space: Space) -> None:
+    """Refuse a sampler that cannot be had, or that would draw at random what it is given.
 
     Raises
     ------
     MissingExtraError
         It needs a package that is not installed.
+    ConfigError
+        It learns nothing in this space.
     """
+    import_optuna()
     if name in NEEDED and find_spec(NEEDED[name]) is None:
         raise MissingExtraError(f"--sampler {name} needs the package {NEEDED[name]}: pip install {NEEDED[name]}")
+    if name == "cmaes" and sum(isinstance(values, Range) for values in space.values()) < 2:
+        raise ConfigError("--sampler cmaes needs two ranges or more in --space, and draws all else at random: add one, "
+                          "or name another sampler")
+
+
+def make_sampler(name: str, seed: int) -> Any:
+    """The sampler of this name."""
     with quiet_warnings():
         return getattr(import_optuna().samplers, CLASSES[name])(seed=seed, **DETAILS[name])
 

@@ -22,9 +22,9 @@ from fastmlp.files import without_password
 BEAT = 5                # seconds between two signs of life of a worker
 GRACE = 30              # seconds without one, after which its trials are given to others
 PATIENCE = 120          # seconds to wait for the lock or a busy database
+LOCKED = "55P03"        # PostgreSQL's word for that nobody may have the lock for longer
 #: A server asks after a silent client, so that the lock of a machine that lost its power is free in a minute.
-POSTGRESQL = {"connect_timeout": 10, "options": "-c tcp_keepalives_idle=20 -c tcp_keepalives_interval=10 "
-                                                "-c tcp_keepalives_count=3"}
+KEEPALIVE = "-c tcp_keepalives_idle=20 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3"
 
 
 def import_optuna() -> Any:
@@ -61,33 +61,34 @@ class Storage:
 
     def __init__(self, where: str | Path) -> None:
         optuna = import_optuna()
+        import sqlalchemy
+
         self.name, url, connecting = _address(str(where))
-        self._file: Path | None = Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:") else None
-        with self.explaining(), self.lock() if self._file else contextlib.nullcontext(), quiet_warnings():
-            # Of several that begin at once only one may make the tables.
-            for attempt in (1, 2, 3):
-                try:
-                    self.optuna = optuna.storages.RDBStorage(
-                        url, engine_kwargs={"connect_args": connecting, "pool_pre_ping": True},
-                        heartbeat_interval=BEAT, grace_period=GRACE)
-                    break
-                except RuntimeError as error:           # so Optuna tells of tables that another version made
-                    raise OutputError(f"the database {self.name} cannot be used "
-                                      f"({without_password(str(error))[:200]}): name another with --storage") from error
-                except _tables_were_made_meanwhile():
-                    if attempt == 3:
-                        raise
+        self._file: Path | None = Path(self.name) if url.startswith("sqlite:") else None
+        engine: dict[str, Any] = {"connect_args": connecting, "pool_pre_ping": True}
+        self._locking = sqlalchemy.create_engine(url, **engine)         # beside Optuna's own, which makes tables
+        try:
+            with self.explaining(), self.lock(), quiet_warnings():      # of several that begin at once one makes them
+                self.optuna = optuna.storages.RDBStorage(url, engine_kwargs=engine, heartbeat_interval=BEAT,
+                                                         grace_period=GRACE)
+        except BaseException as error:
+            self._locking.dispose()
+            if isinstance(error, RuntimeError):         # so Optuna tells of tables that another version made
+                raise OutputError(f"the database {self.name} cannot be used ({without_password(str(error))[:200]}): "
+                                  f"name another with --storage") from error
+            raise
 
     def close(self) -> None:
         """Leave the database."""
         self.optuna.engine.dispose()
+        self._locking.dispose()
 
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Within this context no other worker decides anything.
 
         A transaction on a file beside the database, or an advisory lock of a PostgreSQL session: either ends with the
-        process.
+        process. One that is stopped, but not ended, keeps it; others then wait for two minutes and say so.
         """
         if self._file is not None:
             beside = sqlite3.connect(f"{self._file}.lock", timeout=PATIENCE, isolation_level=None)
@@ -99,7 +100,7 @@ class Storage:
             return
         import sqlalchemy
 
-        with self.optuna.engine.connect() as connection:
+        with self._locking.connect() as connection:
             connection.execute(sqlalchemy.text("SELECT pg_advisory_xact_lock(:key)"), {"key": zlib.crc32(b"fastmlp")})
             yield
             connection.rollback()
@@ -114,6 +115,10 @@ class Storage:
         except (sqlalchemy.exc.SQLAlchemyError, import_optuna().exceptions.StorageInternalError,
                 sqlite3.Error) as error:
             cause = getattr(error.__cause__ or error, "orig", None) or error.__cause__ or error
+            if (getattr(cause, "sqlstate", None) == LOCKED
+                    or getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY):
+                raise OutputError(f"the database {self.name} has been locked for {PATIENCE} s, maybe by a worker that "
+                                  f"was stopped: let it go on or end it, and repeat the command") from error
             lines = [line.strip() for line in str(cause).splitlines() if line.strip()] or [type(cause).__name__]
             raise OutputError(f"the database {self.name} cannot be used ({without_password(lines[0])}): finished "
                               f"trials are kept there; correct --storage, or repeat the command once it can") from error
@@ -141,34 +146,32 @@ class Storage:
 
 def _address(where: str) -> tuple[str, str, dict[str, Any]]:
     """How the database is called, its URL for SQLAlchemy, and what its driver is told."""
+    import sqlalchemy
+
     scheme, separator, rest = where.partition("://")
     if not separator or scheme == "sqlite":
-        path = rest.removeprefix("/") if separator else where
-        folder = Path(path).parent
-        if not path or not folder.is_dir():
-            raise OutputError(f"--storage {where}: the folder {folder} does not exist: make it, or name another file")
-        return path, f"sqlite:///{path}", {"timeout": PATIENCE}
+        path = (sqlalchemy.make_url(where).database or "") if separator else where
+        if not path:
+            raise ConfigError(f"--storage {where!r}: no file, which is as search.db or sqlite:///search.db")
+        if not Path(path).parent.is_dir():
+            raise OutputError(f"--storage {where}: the folder {Path(path).parent} does not exist: make it, or name "
+                              f"another file")
+        url = sqlalchemy.URL.create("sqlite", database=path)            # whatever its name holds, as ? or %
+        return path, url.render_as_string(), {"timeout": PATIENCE}
     if scheme.partition("+")[0] not in ("postgresql", "postgres"):
         raise ConfigError(f"--storage {without_password(where)}: neither an SQLite file nor a postgresql:// address")
     try:
         import psycopg  # noqa: F401
     except ImportError as error:
         raise MissingExtraError("a search in PostgreSQL needs psycopg: pip install 'fastmlp[postgresql]'") from error
-    import sqlalchemy
-
-    url = f"postgresql+psycopg://{rest}"
+    address = f"postgresql+psycopg://{rest}"
     try:
-        sqlalchemy.make_url(url)
+        sqlalchemy.make_url(address)
     except (sqlalchemy.exc.ArgumentError, ValueError) as error:
         raise ConfigError(f"--storage {without_password(where)}: not an address, which is as "
                           f"postgresql://USER:PASSWORD@HOST:PORT/DATABASE") from error
-    return without_password(where), url, POSTGRESQL
-
-
-def _tables_were_made_meanwhile() -> tuple[type[Exception], ...]:
-    import sqlalchemy.exc
-
-    return sqlalchemy.exc.ProgrammingError, sqlalchemy.exc.IntegrityError
+    return without_password(where), address, {"connect_timeout": 10,
+                                              "options": f"{KEEPALIVE} -c lock_timeout={1000 * PATIENCE:.0f}"}
 
 
 @contextmanager

@@ -12,6 +12,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+#: `fastmlp`, but that pictures are made and not painted, which would take most of a small search's time.
+WORKER = """import sys
+from pathlib import Path
+from fastmlp import plots
+plots.save_figure = lambda _, path: Path(path).touch()
+from fastmlp.cli import main
+sys.exit(main())"""
 
 
 def postgresql_programs():
@@ -58,6 +65,13 @@ def postgresql():
         shutil.rmtree(place, ignore_errors=True)
 
 
+@pytest.fixture(autouse=True)
+def pictures_without_pixels(monkeypatch):
+    """Likewise within this process."""
+    for module in ("fastmlp.plots", "fastmlp.search.plots"):
+        monkeypatch.setattr(f"{module}.save_figure", lambda _, path: Path(path).touch())
+
+
 @pytest.fixture
 def start_search(tmp_path):
     """Searches as processes; what is still alive in the end is killed."""
@@ -65,7 +79,7 @@ def start_search(tmp_path):
 
     def start(*words):
         processes.append(subprocess.Popen(
-            [sys.executable, "-m", "fastmlp", "search", *map(str, words)], cwd=tmp_path, text=True,
+            [sys.executable, "-c", WORKER, "search", *map(str, words)], cwd=tmp_path, text=True,
             env={**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT))
         return processes[-1]

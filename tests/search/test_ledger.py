@@ -1,10 +1,13 @@
 """Trials are taken by one worker each, settled once, and left to others by workers that die."""
 
+import contextlib
 import sqlite3
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
+import psycopg
 import pytest
 
 from fastmlp.config import TrainOptions
@@ -17,7 +20,7 @@ from fastmlp.search.ledger import Ledger
 from fastmlp.search.options import SearchOptions
 from fastmlp.search.records import best_of
 from fastmlp.search.space import Choices, Range
-from fastmlp.search.storage import Storage
+from fastmlp.search.storage import Storage, quiet_warnings
 from fastmlp.sweeps import Member
 
 SPACE = {"l2": Range(1e-5, 0.1, True), "init": Choices(("he", "xavier"))}
@@ -70,10 +73,25 @@ def test_a_search_has_as_many_trials_as_asked_for_in_stages_that_narrow(open_led
 
 @pytest.mark.parametrize("sampler", ["random", "tpe", "qmc"])
 def test_the_same_seed_proposes_the_same_trials_and_another_seed_others(open_ledger, sampler):
-    points = [finish(open_ledger(seed=seed, study=name, sampler=sampler)) for name, seed in
-              [("first", 3), ("second", 3), ("third", 4)]]
+    points = [finish(open_ledger(seed=seed, study=name, sampler=sampler, stages=1, trials=12, together=6))
+              for name, seed in [("first", 3), ("second", 3), ("third", 4)]]    # of tpe ten are drawn at random
     assert points[0] == points[1] != points[2]
-    assert len({point["l2"] for point in points[0]}) == 8
+    assert len({point["l2"] for point in points[0]}) == 12
+
+
+@pytest.mark.parametrize(("sampler", "before"), [("tpe", [10]), ("gp", [10]), ("cmaes", [1, 6])])
+def test_samplers_that_learn_propose_otherwise_where_other_trials_were_good(open_ledger, sampler, before):
+    if sampler in samplers.NEEDED:
+        pytest.importorskip(samplers.NEEDED[sampler])
+    proposed = []
+    for sign in (-1, 1):
+        for together in (*before, 1):
+            ledger = open_ledger(study=f"sign {sign}", sampler=sampler, stages=1, trials=20, together=together,
+                                 space={**SPACE, "momentum": Range(0.0, 0.9, False)})
+            claims = ledger.take(never)
+            settle(ledger, claims, lambda claim, sign=sign: sign * claim.point["momentum"])
+        proposed.append(claims[0].point["momentum"])
+    assert proposed[0] < proposed[1]
 
 
 def test_two_workers_take_different_trials_and_together_no_more_than_all(open_ledger):
@@ -137,6 +155,31 @@ def test_trials_of_another_machine_are_left_alone_until_it_has_been_silent_for_l
         connection.exec_driver_sql("UPDATE trial_heartbeats SET heartbeat = datetime('now', '-1 hour') "
                                    "WHERE trial_id = (SELECT min(trial_id) FROM trials)")
     assert ledger.take(never)[0].point == claims[0].point
+
+
+def test_a_trial_whose_asker_died_before_it_had_a_place_is_in_nobodys_way(open_ledger):
+    ledger = open_ledger(stages=1)
+    with quiet_warnings():
+        ledger._study("stage 1").ask()
+    assert [claim.place for claim in ledger.take(never)] == [0, 1, 2]
+
+
+def test_a_database_that_fails_amid_a_search_is_named_in_a_sentence(open_ledger, tmp_path):
+    ledger = open_ledger()
+    with contextlib.closing(sqlite3.connect(tmp_path / "search.db")) as database:
+        database.execute("DROP TABLE trials")
+    with pytest.raises(OutputError, match=r"^the database .*search\.db cannot be used \(no such table: trials\): "
+                                          r"finished trials are kept there; correct --storage, or repeat the command "):
+        ledger.take(never)
+
+
+def test_a_server_that_cut_its_connections_is_asked_again(postgresql):
+    with contextlib.closing(Storage(postgresql)) as storage:
+        ledger = Ledger(storage, SearchOptions(study="cut", together=2), SPACE, 0, {"a": 1})
+        with psycopg.connect(postgresql, autocommit=True) as connection:
+            connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() "
+                               "AND backend_type = 'client backend'")
+        assert len(ledger.take(never)) == 2
 
 
 def test_signs_of_life_keep_a_trial(open_ledger, monkeypatch):
@@ -218,6 +261,8 @@ def test_the_end_is_for_one_worker_and_once(open_ledger):
 
 
 @pytest.mark.parametrize(("where", "words"), [
+    ("", ["--storage ''", "no file"]),
+    ("sqlite://", ["no file"]),
     ("mysql://me:secret@host/db", ["mysql://me:***@host/db", "postgresql://"]),
     ("{tmp}/absent/search.db", ["absent", "does not exist"]),
     ("{tmp}/text.db", ["text.db", "not a database"]),
@@ -244,10 +289,41 @@ def test_a_missing_package_is_named_with_the_extra_that_brings_it(tmp_path, monk
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_sampler_whose_package_is_missing_is_named_with_it(open_ledger, monkeypatch):
-    monkeypatch.setitem(sys.modules, "cmaes", None)
-    with pytest.raises(MissingExtraError, match="--sampler cmaes needs the package cmaes"):
-        open_ledger(sampler="cmaes")
+@pytest.mark.parametrize("name", ["what?.db", "50%25.db", "{a}.db", "a b#\u00e9.db"])
+def test_a_file_may_have_any_name(tmp_path, name):
+    Storage(tmp_path / name).close()
+    assert {path.name for path in tmp_path.iterdir()} == {name, f"{name}.lock"}
+
+
+def test_an_address_of_a_file_is_read_as_addresses_are(tmp_path):
+    Storage(f"sqlite:///{tmp_path}/a%20b.db").close()
+    assert {path.name for path in tmp_path.iterdir()} == {"a b.db", "a b.db.lock"}
+
+
+def check_that_a_lock_is_not_waited_for_for_ever(where):
+    holder, other = Storage(where), Storage(where)
+
+    def lock():
+        with other.explaining(), other.lock():
+            pass
+    with ThreadPoolExecutor(1) as pool:
+        with holder.lock(), pytest.raises(OutputError, match=r"has been locked for 0\.2 s, maybe by a worker that was "
+                                                             r"stopped: let it go on or end it") as caught:
+            pool.submit(lock).result(timeout=10)
+        pool.submit(lock).result(timeout=10)
+    assert "secret" not in str(caught.value)
+    holder.close()
+    other.close()
+
+
+def test_a_worker_that_was_stopped_with_the_lock_does_not_stop_others_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr("fastmlp.search.storage.PATIENCE", 0.2)
+    check_that_a_lock_is_not_waited_for_for_ever(tmp_path / "search.db")
+
+
+def test_nor_does_it_on_postgresql(postgresql, monkeypatch):
+    monkeypatch.setattr("fastmlp.search.storage.PATIENCE", 0.2)
+    check_that_a_lock_is_not_waited_for_for_ever(postgresql)
 
 
 def test_a_database_of_another_optuna_is_refused_in_a_sentence(tmp_path):

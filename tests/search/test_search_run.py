@@ -3,9 +3,12 @@
 import contextlib
 import csv
 import json
+import pkgutil
 import signal
 import sqlite3
+import sys
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +19,7 @@ from fastmlp.cli import main
 from fastmlp.config import TrainOptions
 from fastmlp.errors import ConfigError, DivergenceError
 from fastmlp.options import build, read_toml
+from fastmlp.search import core
 from fastmlp.search import run as searching
 
 SMALL = ["--hidden", "12", "--cycles", "1", "--step-size", "30", "--device", "cpu", "--quiet"]
@@ -64,11 +68,22 @@ def test_the_best_settings_file_trains_the_same_network(finished, tmp_path):
     assert model.network.spec.hidden == options.hidden
 
 
-def test_a_trial_is_what_training_alone_gives(tmp_path):
+@pytest.mark.parametrize("words", [[], ["--precise-bn", "--dropout", "0.2", "--momentum", "0.9"]])
+def test_a_trial_is_what_training_alone_gives(tmp_path, words):
     out = tmp_path / "one"
-    assert main(["search", *SMALL, "--space", "l2=0.01,0.02", "--trials", "1", "--stages", "1", "--out", str(out)]) == 0
+    assert main(["search", *SMALL, *words, "--space", "l2=0.01,0.02", "--trials", "1", "--stages", "1", "--out",
+                 str(out)]) == 0
     result = json.loads((out / "result.json").read_text())
     assert result["best_val_accuracy"] == result["val_accuracy"]
+
+
+def test_the_best_setting_leaves_the_ensemble_of_its_cycles_where_one_is_asked_for(tmp_path):
+    out = tmp_path / "out"
+    assert main(["search", *SMALL, "--snapshots", "--cycles", "2", "--trials", "1", "--stages", "1", "--out",
+                 str(out)]) == 0
+    result = json.loads((out / "result.json").read_text())
+    assert result["ensemble_members"] == 2
+    assert load_model(out / "model.safetensors", resolve("cpu")).network.members == 2
 
 
 def test_a_finished_search_says_so_and_leaves_the_test_set_alone(finished, capsys, monkeypatch):
@@ -81,18 +96,50 @@ def test_a_finished_search_says_so_and_leaves_the_test_set_alone(finished, capsy
     assert {name: (finished / name).read_bytes() for name in before} == before
 
 
-def test_a_search_that_was_killed_with_its_result_just_written_is_finished(tmp_path, monkeypatch, capsys):
-    words = ["search", *SMALL[:-1], "--trials", "3", "--stages", "1", "--out", str(tmp_path / "out")]
-    with monkeypatch.context() as patch:
-        patch.setattr("fastmlp.search.ledger.Ledger.tell_final", lambda *_: None)
-        assert main(words) == 0
-    with monkeypatch.context() as patch:                                # the process that had taken the end is no more
-        patch.setattr("fastmlp.search.ledger.Ledger._is_gone", lambda *_: True)
-        patch.setattr(searching, "prepare", None)                       # would be called for another look
-        before = (tmp_path / "out" / "result.json").read_bytes()
-        assert main(words) == 0
+class Killed(BaseException):
+    """The end of a process, as far as a test within it can have one."""
+
+
+@pytest.fixture
+def kill_at(monkeypatch):
+    """Run a command that is killed when it calls something; the process that had taken the end is then no more."""
+    def run(words, name, when=lambda *_: True):
+        owner, _, attribute = name.rpartition(".")
+        real = pkgutil.resolve_name(name)
+
+        def die(*arguments, **more):
+            if when(*arguments):
+                raise Killed
+            return real(*arguments, **more)
+        with monkeypatch.context() as patch:
+            patch.setattr(pkgutil.resolve_name(owner), attribute, die)
+            with pytest.raises(Killed):
+                main(words)
+        monkeypatch.setattr("fastmlp.search.ledger.Ledger._is_gone", lambda *_: True)
+    return run
+
+
+def test_a_worker_that_dies_with_its_result_told_but_not_written_has_finished_the_search(tmp_path, kill_at, monkeypatch,
+                                                                                       capsys):
+    out = tmp_path / "out"
+    words = ["search", *SMALL[:-1], "--trials", "2", "--stages", "1", "--out", str(out)]
+    kill_at(words, "fastmlp.search.run.write_json", lambda path, _: path.name == "result.json")
+    assert {path.name for path in out.iterdir()} == FILES - {"result.json"}
+    monkeypatch.setattr(searching, "prepare", None)                     # would be called for another look
+    assert main(words) == 0
     assert "this search is finished" in capsys.readouterr().out
-    assert (tmp_path / "out" / "result.json").read_bytes() == before
+    assert json.loads((out / "result.json").read_text())["trials"] == 2
+
+
+def test_a_worker_that_dies_with_its_result_untold_has_published_none_and_another_does(tmp_path, kill_at):
+    words = ["search", *SMALL, "--trials", "2", "--stages", "1", "--storage", str(tmp_path / "both.db"), "--out"]
+    kill_at([*words, str(tmp_path / "one")], "fastmlp.search.ledger.Ledger.tell_final")
+    assert (tmp_path / "one" / "model.safetensors").exists()
+    assert not (tmp_path / "one" / "result.json").exists()
+    assert main([*words, str(tmp_path / "other")]) == 0
+    assert main([*words, str(tmp_path / "one")]) == 0                    # told and not trained again
+    results = [(tmp_path / name / "result.json").read_bytes() for name in ("one", "other")]
+    assert results[0] == results[1]
 
 
 def test_a_result_that_the_storage_does_not_know_is_not_overwritten(finished, tmp_path, capsys):
@@ -137,6 +184,12 @@ def test_another_search_in_the_same_folder_is_refused_and_nothing_written(finish
     assert {path.name: path.read_bytes() for path in finished.iterdir()} == before
 
 
+def test_another_search_in_the_same_storage_is_refused_and_no_folder_made(finished, tmp_path, capsys):
+    assert main(["search", *SMALL, "--storage", str(finished / "search.db"), "--out", str(tmp_path / "new")]) == 2
+    assert "holds another search" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(("words", "named"), [
     (["--space", "l2=-1..1"], ["--l2", "at least 0"]),
     (["--space", "l2"], ["--space", "NAME=LOW..HIGH"]),
@@ -157,6 +210,29 @@ def test_what_makes_no_sense_ends_with_one_sentence_and_no_folder(tmp_path, caps
     assert all(word in message for word in named), message
     assert "secret" not in message
     assert message.strip().count("\n") == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("package", "words", "named"), [
+    ("optuna", [], ["pip install 'fastmlp[search]'"]),
+    ("torch", ["--sampler", "gp"], ["--sampler gp", "pip install torch"]),
+    ("cmaes", ["--sampler", "cmaes"], ["--sampler cmaes", "pip install cmaes"]),
+])
+def test_a_missing_package_is_named_and_leaves_no_folder(tmp_path, capsys, monkeypatch, package, words, named):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, package, None)
+    assert main(["search", *SMALL, *words]) == 2
+    message = capsys.readouterr().err
+    assert all(word in message for word in named), message
+    assert message.strip().count("\n") == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sampler_that_would_draw_at_random_is_refused(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("fastmlp.search.samplers.find_spec", lambda _: True)
+    assert main(["search", *SMALL, "--sampler", "cmaes", "--space", "l2=1e-5..1e-1", "--space", "init=he,xavier"]) == 2
+    assert "--sampler cmaes needs two ranges or more in --space" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -219,6 +295,8 @@ def test_a_setting_that_cannot_be_trained_is_marked(tmp_path):
     rows = [row for row in rows_of(out / "trials.csv") if row["batch_size"] == "1292"]
     assert rows
     assert all(row["status"].startswith("impossible: ") for row in rows)
+    result = json.loads((out / "result.json").read_text())
+    assert (result["impossible"], result["diverged"]) == (len(rows), 0)
 
 
 def test_ctrl_c_keeps_finished_trials_and_the_same_command_goes_on(tmp_path, monkeypatch, capsys):
@@ -245,6 +323,22 @@ def test_ctrl_c_keeps_finished_trials_and_the_same_command_goes_on(tmp_path, mon
     assert "going on after 2 trials" in capsys.readouterr().out
     assert len(told) == 4
     assert len(rows_of(out / "trials.csv")) == 4
+
+
+def test_minutes_are_shared_by_the_stages_and_begin_anew_with_a_command(tmp_path, monkeypatch):
+    now, tell, out = [0.0], core.Search._tell, tmp_path / "out"
+    monkeypatch.setattr(core, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def tell_after_twenty_seconds(self, *rest, **outcome):
+        now[0] += 20
+        tell(self, *rest, **outcome)
+        if now[0] == 20:
+            signal.raise_signal(signal.SIGINT)
+    monkeypatch.setattr(core.Search, "_tell", tell_after_twenty_seconds)
+    words = ["search", *SMALL, "--minutes", "1", "--together", "1", "--out", str(out)]
+    assert main(words) == 130
+    assert main(words) == 0
+    assert [row["stage"] for row in rows_of(out / "trials.csv")] == ["1", "1", "1", "2"]    # begun at 0; 0, 20; 40 s
 
 
 def test_python_searches_the_same_settings_as_the_command(finished):
