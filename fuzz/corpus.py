@@ -28,14 +28,23 @@ from safetensors.numpy import load, save
 
 from fastmlp import MLPClassifier, load_dataset
 from fastmlp.backend import resolve
+from fastmlp.checkpoints import Keeper, checkpoint_file
 from fastmlp.config import TrainOptions
 from fastmlp.data import cifar10, read_examples
 from fastmlp.data.standardize import Standardizer
-from fastmlp.errors import ConfigError, DataError
+from fastmlp.errors import ConfigError, DataError, DivergenceError
+from fastmlp.examples import Examples
+from fastmlp.history import History
+from fastmlp.intervals import Interval
 from fastmlp.layout import NetworkSpec
 from fastmlp.model import Model, load_model, save_model
 from fastmlp.network import Network
+from fastmlp.optimizers import SGD
 from fastmlp.options import build, read_toml
+from fastmlp.schedules import constant
+from fastmlp.tensor_files import DIGEST, HEADER, _digest
+from fastmlp.trainer import Trainer
+from fastmlp.training import train
 
 BACKEND = resolve("cpu")
 ROWS = 4            # images a batch of CIFAR-10 instead of 10,000
@@ -229,14 +238,26 @@ def opened(content: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
     return json.loads(json.loads(content[8:8 + length])["__metadata__"]["fastmlp"]), load(content)
 
 
-def header(number: int) -> Samples:
-    """The JSON header of one of the models."""
-    return lambda: [json.dumps(opened(models()[number])[0]).encode()]
+def header(files: Samples, number: int) -> Samples:
+    """The JSON header of one of the files."""
+    return lambda: [json.dumps(opened(files()[number])[0]).encode()]
 
 
-def headed(number: int) -> Callable[[bytes], bytes]:
-    """From a header to a whole file with that model's tensors."""
-    return lambda content: save(opened(models()[number])[1], metadata={"fastmlp": content.decode("utf-8", "replace")})
+def headed(files: Samples, number: int) -> Callable[[bytes], bytes]:
+    """From a header to a whole file with that file's tensors."""
+    return lambda content: sealed(content, opened(files()[number])[1])
+
+
+def sealed(header: bytes, tensors: dict[str, Any]) -> bytes:
+    """A file of tensors whose digest is right, as far as the header is JSON: whoever means harm can compute it."""
+    try:
+        table = json.loads(header)
+        if isinstance(table, dict):
+            table.pop(DIGEST, None)
+            header = json.dumps({**table, DIGEST: _digest(table, tensors)}).encode()
+    except (ValueError, RecursionError):
+        pass
+    return save(tensors, metadata={HEADER: header.decode("utf-8", "replace")})
 
 
 def read_model(path: Path) -> Any:
@@ -255,6 +276,41 @@ def read_classifier(path: Path) -> Any:
     with contextlib.suppress(DataError):
         loaded.predict_proba(pandas.DataFrame(x, columns=loaded.feature_names_in_) if named else x)
     return loaded
+
+
+# ---------------------------------------------------------------------------------------------- checkpoints
+
+def training() -> tuple[Trainer, History]:
+    """A small training that has not begun."""
+    x = np.random.default_rng(0).normal(size=(12, 4))
+    examples = Examples(x, np.arange(12) % 3, 3, Standardizer(np.zeros(4), np.ones(4)), BACKEND, "float32")
+    network = Network(NetworkSpec(4, (3,), 3), BACKEND, members=2, dtype="float32")
+    network.initialize([0, 1])
+    return Trainer(network, examples, SGD(), lambda step: constant(step, lr=0.1), batch_size=5, seed=0), History()
+
+
+@cache
+def checkpoints() -> list[bytes]:
+    """Of that training, amid an epoch and at the end of one."""
+    made = []
+    for steps in (4, 6):
+        with tempfile.TemporaryDirectory() as folder:
+            keeper = Keeper(Path(folder), Interval(epochs=1), dict)
+            trainer, history = training()
+            keeper.begin(0, trainer, history)
+            train(trainer, steps, parts={"val": trainer.examples}, history=history)
+            keeper.save(trainer, history)
+            made.append(checkpoint_file(Path(folder), 0).read_bytes())
+    return made
+
+
+def read_checkpoint(path: Path) -> Any:
+    """Bring the training there, and go on with it."""
+    trainer, history = training()
+    Keeper(path.parent, Interval(epochs=1), dict).begin(0, trainer, history)
+    with contextlib.suppress(DivergenceError):
+        train(trainer, 9, parts={"val": trainer.examples}, history=history)
+    return trainer
 
 
 # ------------------------------------------------------------------------------------------- configurations
@@ -298,9 +354,12 @@ READERS = (
     Reader("Parquet", "pets.parquet", parquets, lambda path: load_dataset(path, target="kind")),
     Reader("Parquet, on disk", "pets.parquet", parquets, lambda path: load_dataset(path, target="kind", data_memory=1)),
     Reader("model", "model.safetensors", models, read_model),
-    Reader("model, its header", "model.safetensors", header(0), read_model, headed(0)),
-    Reader("ensemble, its header", "model.safetensors", header(1), read_model, headed(1)),
+    Reader("model, its header", "model.safetensors", header(models, 0), read_model, headed(models, 0)),
+    Reader("ensemble, its header", "model.safetensors", header(models, 1), read_model, headed(models, 1)),
     Reader("estimator", "model.safetensors", models, read_classifier),
-    Reader("estimator, its header", "model.safetensors", header(2), read_classifier, headed(2)),
+    Reader("estimator, its header", "model.safetensors", header(models, 2), read_classifier, headed(models, 2)),
+    Reader("checkpoint", "checkpoint-000.safetensors", checkpoints, read_checkpoint),
+    Reader("checkpoint, its header", "checkpoint-000.safetensors", header(checkpoints, 0), read_checkpoint,
+           headed(checkpoints, 0)),
     Reader("TOML", "options.toml", configurations, read_configuration),
 )

@@ -18,6 +18,7 @@ from fastmlp.data import cifar10, read_examples
 from fastmlp.errors import ConfigError, DataError, FastMLPError, ModelFileError
 from fastmlp.model import load_model
 from fastmlp.options import read_toml
+from fastmlp.tensor_files import HEADER
 from fuzz import corpus
 from fuzz.corpus import BACKEND
 
@@ -179,7 +180,7 @@ def model_file(tmp_path, change):
     header, tensors = corpus.opened(corpus.models()[0])
     change(header, tensors)
     path = tmp_path / "model.safetensors"
-    path.write_bytes(save(tensors, metadata={"fastmlp": json.dumps(header)}))
+    path.write_bytes(corpus.sealed(json.dumps(header).encode(), tensors))
     return path
 
 
@@ -193,6 +194,18 @@ def test_headers_that_lie_are_refused_without_a_warning(tmp_path, change):
     path = model_file(tmp_path, lambda header, _: header.update(change))
     with pytest.raises(ModelFileError, match=r"model\.safetensors: not a whole fastmlp model"):
         load_model(path, BACKEND)
+
+
+def test_a_header_nested_as_deeply_as_can_be_read_is_refused(tmp_path):
+    """Reading takes a few levels of Python's stack less than computing the digest does."""
+    path = tmp_path / "model.safetensors"
+    header, tensors = corpus.opened(corpus.models()[0])
+    text = json.dumps(header)[:-1]
+    for depth in range(700, 1000):
+        words = f'{text}, "deep": {"[" * depth}{"]" * depth}}}'
+        path.write_bytes(save(tensors, metadata={HEADER: words}))
+        with pytest.raises(ModelFileError, match=r"model\.safetensors"):
+            load_model(path, BACKEND)
 
 
 def test_labels_of_a_header_may_be_long(tmp_path):
@@ -242,7 +255,7 @@ def test_a_history_that_is_none_is_refused(tmp_path, history):
     header, tensors = corpus.opened(corpus.models()[2])
     header["extra"]["history"] = {**header["extra"]["history"], **history} if isinstance(history, dict) else history
     path = tmp_path / "model.safetensors"
-    path.write_bytes(save(tensors, metadata={"fastmlp": json.dumps(header)}))
+    path.write_bytes(corpus.sealed(json.dumps(header).encode(), tensors))
     with pytest.raises(ModelFileError, match=r"model\.safetensors: its parameters"):
         MLPClassifier.load(path)
 
@@ -257,7 +270,7 @@ def test_parameters_that_are_none_are_refused(tmp_path, parameters):
     header, tensors = corpus.opened(corpus.models()[2])
     header["extra"]["parameters"].update(parameters)
     path = tmp_path / "model.safetensors"
-    path.write_bytes(save(tensors, metadata={"fastmlp": json.dumps(header)}))
+    path.write_bytes(corpus.sealed(json.dumps(header).encode(), tensors))
     with pytest.raises(ModelFileError, match=r"model\.safetensors: its parameters"):
         MLPClassifier.load(path)
 
