@@ -172,6 +172,8 @@ def _bring_back(trainer: Trainer, history: History, numbers: dict[str, Any], ten
         if saved.shape != array.shape or saved.dtype != network.dtype:
             raise ValueError(f"{name} is {saved.dtype} {saved.shape} and should be {network.dtype} {array.shape}")
         array[...] = network.backend.asarray(saved)
+    if not 0 <= numbers["rate_factor"] <= 1:
+        raise ValueError(f"rate_factor {numbers['rate_factor']!r}")
     trainer.go_to(Moment(numbers["step"], numbers["epoch"], tuple(numbers["generators"])))
     trainer.position, trainer.rate_factor = numbers["position"], numbers["rate_factor"]
     network.has_running, trainer.optimizer.step = numbers["has_running"], numbers["optimizer_step"]

@@ -15,7 +15,7 @@ from safetensors.numpy import save
 from fastmlp import MLPClassifier, load_dataset
 from fastmlp.config import TrainOptions
 from fastmlp.data import cifar10, read_examples
-from fastmlp.errors import ConfigError, DataError, FastMLPError, ModelFileError
+from fastmlp.errors import CheckpointError, ConfigError, DataError, FastMLPError, ModelFileError
 from fastmlp.model import load_model
 from fastmlp.options import read_toml
 from fastmlp.tensor_files import HEADER
@@ -273,6 +273,19 @@ def test_parameters_that_are_none_are_refused(tmp_path, parameters):
     path.write_bytes(corpus.sealed(json.dumps(header).encode(), tensors))
     with pytest.raises(ModelFileError, match=r"model\.safetensors: its parameters"):
         MLPClassifier.load(path)
+
+
+@pytest.mark.parametrize("change", [
+    {"rate_factor": 1.1e308}, {"rate_factor": float("nan")}, {"rate_factor": -1.0}, {"rate_factor": "half"},
+    {"generators": []}, {"generators": [{}]}, {"good": None}, {"rows": [[1]]}, {"frozen": [3]}, {"snapshots": 3},
+], ids=str)
+def test_a_state_that_no_training_has_is_refused(tmp_path, change):
+    header, tensors = corpus.opened(corpus.checkpoints()[0])
+    header["state"].update(change)
+    path = tmp_path / "checkpoint-000.safetensors"
+    path.write_bytes(corpus.sealed(json.dumps(header).encode(), tensors))
+    with pytest.raises(CheckpointError, match=r"checkpoint-000\.safetensors: not a whole checkpoint"):
+        corpus.read_checkpoint(path)
 
 
 # ---------------------------------------------------------------------------------------------------- words of others
