@@ -174,6 +174,14 @@ def test_what_pandas_says_may_be_no_json(tmp_path, words, memory):
     assert load_dataset(tmp_path / "data.parquet", target="kind", data_memory=memory).feature_names == ("a", "b")
 
 
+def test_tensors_in_a_column_are_refused_as_lists_are(tmp_path):
+    storage = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(np.zeros(48)), 4)
+    tensors = pyarrow.ExtensionArray.from_storage(pyarrow.fixed_shape_tensor(pyarrow.float64(), [4]), storage)
+    parquet.write_table(pyarrow.table({"a": tensors, "kind": [0, 1] * 6}), tmp_path / "data.parquet")
+    with pytest.raises(DataError, match=r"column 'a' holds values of the type .*; inputs and labels must be single"):
+        load_dataset(tmp_path / "data.parquet", target="kind")
+
+
 # ----------------------------------------------------------------------------------------------------------- models
 
 def model_file(tmp_path, change):
