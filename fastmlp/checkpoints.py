@@ -208,7 +208,7 @@ def _check(trainer: Trainer, numbers: dict[str, Any]) -> None:
     for right, what in (
         (all(type(count) is int and 0 <= count < 2**62 for count in counts), "a count"),
         (all(type(truth) is bool for truth in truths), "a truth value"),
-        (type(numbers["rate_factor"]) in (int, float), "rate_factor"),
+        (type(numbers["rate_factor"]) in (int, float) and 0 <= numbers["rate_factor"] <= 1, "rate_factor"),
         (numbers["position"] < per_epoch and numbers["position"] <= numbers["step"], "position"),
         (len({len(one) for one in lists}) == 1 and all(type(one) in (int, float) for one in lists[0]), "epochs"),
         (len(frozen) == trainer.network.members and all(

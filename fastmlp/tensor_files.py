@@ -70,11 +70,13 @@ def read_tensors(path: Path, format: str, what: str,
                 if kind not in KINDS:
                     raise ValueError(f"{name!r} is of the type {kind}")
             tensors = {name: file.get_tensor(name) for name in names}
+        written = header.pop(DIGEST, None) if isinstance(header, dict) else None
+        digest = digest_of(header, tensors)     # here, as what is nested just deeply enough to be read may be too deep
     except (SafetensorError, OSError, ValueError, RecursionError) as cause:     # ValueError: JSON or text that is none
         raise error(f"{path}: not a whole safetensors file ({str(cause)[:200]})") from cause
     if not isinstance(header, dict) or header.get("format") != format:
         raise error(f"{path}: a safetensors file, but not a {what} written by fastmlp ({format})")
-    if header.pop(DIGEST, None) != digest_of(header, tensors):
+    if written != digest:
         raise error(f"{path}: damaged, its content is not what was written (SHA-256 differs)")
     return header, tensors
 

@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from fuzz.corpus import READERS, Reader
-from fuzz.verdict import UNCAUGHT, Verdict, judge
+from fuzz.verdict import UNCAUGHT, Verdict, judge, prepare
 
 EXTRA_MEMORY = 2 << 30      # bytes of address space; the files have a few kB
 LONGEST_SECONDS = 10.0      # for one file
@@ -116,10 +116,7 @@ def work(name: str, numbers: range, seed: int, pipe: Connection) -> None:
     """In a process of its own: judge one damaged file after the other and tell of each before and after."""
     reader = next(reader for reader in READERS if reader.name == name)
     with tempfile.TemporaryDirectory() as folder:
-        for sample in reader.samples():         # whatever is imported and cached on first use, before the limit
-            first = judge(reader, sample, Path(folder))
-            if first.words:
-                raise AssertionError(f"{name}: a good sample was not read: {first.words}")
+        prepare(reader, Path(folder))
         size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (size + EXTRA_MEMORY, size + EXTRA_MEMORY))
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

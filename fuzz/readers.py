@@ -26,9 +26,10 @@ def fuzz_one(name: str, arguments: list[str]) -> None:
 
     with atheris.instrument_imports(include=TRACED, enable_loader_override=False):
         from fuzz.corpus import READERS
-        from fuzz.verdict import UNCAUGHT, judge
+        from fuzz.verdict import UNCAUGHT, judge, prepare
     reader = next(reader for reader in READERS if reader.name == name)
     folder = Path(tempfile.mkdtemp(dir=arguments.pop()))
+    prepare(reader, folder)
 
     def test(content: bytes) -> None:
         verdict = judge(reader, content, folder)

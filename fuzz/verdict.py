@@ -66,6 +66,12 @@ def _forbidden(event: str, arguments: tuple[Any, ...]) -> bool:
 WATCH = _Watch()
 
 
+def prepare(reader: Reader, folder: Path) -> None:
+    """Have a reader read its samples, unwatched: what is imported, compiled and cached on first use is then there."""
+    for sample in reader.samples():
+        reader.read(reader.place(folder, sample))
+
+
 def judge(reader: Reader, content: bytes, folder: Path) -> Verdict:
     """Give a reader a file and see what comes of it. Warnings count as errors."""
     path = reader.place(folder, content)

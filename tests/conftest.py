@@ -1,5 +1,8 @@
 """Small problems and trainers that many tests share."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -11,6 +14,8 @@ from fastmlp.layout import NetworkSpec
 from fastmlp.network import Network
 from fastmlp.optimizers import SGD
 from fastmlp.trainer import Trainer
+
+sys.path.append(str(Path(__file__).parents[1]))     # for `fuzz`, whose corpus programs use too
 
 
 @pytest.fixture(scope="session")

@@ -158,9 +158,10 @@ def opened_parquet(path: Path, choose: Choose, target: str | None, **options: An
         inputs = choose(parquet_columns(schema, path))
         wanted = wanted_columns(inputs, target)
         for name in wanted:
-            if types.is_nested(schema.field(name).type):
-                raise DataError(f"{path}: column {name!r} holds values of the type {schema.field(name).type}; inputs "
-                                "and labels must be single values")
+            kind = schema.field(name).type
+            if types.is_nested(getattr(kind, "storage_type", kind)):
+                raise DataError(f"{path}: column {name!r} holds values of the type {kind}; inputs and labels must be "
+                                "single values")
         with parquet.ParquetFile(path, read_dictionary=wanted, **options) as file:
             groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
             n_rows = max(file.metadata.num_rows, sum(group.num_rows for group in groups))

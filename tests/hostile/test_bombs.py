@@ -29,7 +29,7 @@ READING = """
 import json, resource, sys, time
 from pathlib import Path
 from fuzz.corpus import READERS
-from fuzz.verdict import judge
+from fuzz.verdict import judge, prepare
 
 def status(key):
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -38,8 +38,7 @@ def status(key):
 readers = {reader.name: reader for reader in READERS}
 root, results = Path(sys.argv[1]), {}
 for name in sorted({folder.name.split("--")[0] for folder in root.iterdir()}):
-    for sample in readers[name].samples():          # what the first use imports
-        judge(readers[name], sample, root.parent / "warm")
+    prepare(readers[name], root.parent / "warm")
 resource.setrlimit(resource.RLIMIT_AS, (status("VmSize") + 3 * 2**30,) * 2)
 for folder in root.iterdir():
     reader = readers[folder.name.split("--")[0]]

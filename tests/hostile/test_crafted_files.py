@@ -10,13 +10,15 @@ import numpy as np
 import pyarrow
 import pytest
 from pyarrow import parquet
+from safetensors.numpy import save
 
 from fastmlp import MLPClassifier, load_dataset
 from fastmlp.config import TrainOptions
 from fastmlp.data import cifar10, read_examples
-from fastmlp.errors import ConfigError, DataError, FastMLPError, ModelFileError
+from fastmlp.errors import CheckpointError, ConfigError, DataError, FastMLPError, ModelFileError
 from fastmlp.model import load_model
 from fastmlp.options import read_toml
+from fastmlp.tensor_files import HEADER
 from fuzz import corpus, tensor_samples
 from fuzz.tensor_samples import BACKEND
 
@@ -172,6 +174,14 @@ def test_what_pandas_says_may_be_no_json(tmp_path, words, memory):
     assert load_dataset(tmp_path / "data.parquet", target="kind", data_memory=memory).feature_names == ("a", "b")
 
 
+def test_tensors_in_a_column_are_refused_as_lists_are(tmp_path):
+    storage = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(np.zeros(48)), 4)
+    tensors = pyarrow.ExtensionArray.from_storage(pyarrow.fixed_shape_tensor(pyarrow.float64(), [4]), storage)
+    parquet.write_table(pyarrow.table({"a": tensors, "kind": [0, 1] * 6}), tmp_path / "data.parquet")
+    with pytest.raises(DataError, match=r"column 'a' holds values of the type .*; inputs and labels must be single"):
+        load_dataset(tmp_path / "data.parquet", target="kind")
+
+
 # ----------------------------------------------------------------------------------------------------------- models
 
 def model_file(tmp_path, change):
@@ -192,6 +202,18 @@ def test_headers_that_lie_are_refused_without_a_warning(tmp_path, change):
     path = model_file(tmp_path, lambda header, _: header.update(change))
     with pytest.raises(ModelFileError, match=r"model\.safetensors: not a whole fastmlp model"):
         load_model(path, BACKEND)
+
+
+def test_a_header_nested_as_deeply_as_can_be_read_is_refused(tmp_path):
+    """Reading takes a few levels of Python's stack less than computing the digest does."""
+    path = tmp_path / "model.safetensors"
+    header, tensors = tensor_samples.opened(tensor_samples.models()[0])
+    text = json.dumps(header)[:-1]
+    for depth in range(700, 1000):
+        words = f'{text}, "deep": {"[" * depth}{"]" * depth}}}'
+        path.write_bytes(save(tensors, metadata={HEADER: words}))
+        with pytest.raises(ModelFileError, match=r"model\.safetensors"):
+            load_model(path, BACKEND)
 
 
 def test_labels_of_a_header_may_be_long(tmp_path):
@@ -259,6 +281,19 @@ def test_parameters_that_are_none_are_refused(tmp_path, parameters):
     path.write_bytes(tensor_samples.closed(header, tensors))
     with pytest.raises(ModelFileError, match=r"model\.safetensors: its parameters"):
         MLPClassifier.load(path)
+
+
+@pytest.mark.parametrize("change", [
+    {"rate_factor": 1.1e308}, {"rate_factor": float("nan")}, {"rate_factor": -1.0}, {"rate_factor": "half"},
+    {"generators": []}, {"generators": [{}]}, {"good": None}, {"rows": [[1]]}, {"frozen": [3]}, {"snapshots": 3},
+], ids=str)
+def test_a_state_that_no_training_has_is_refused(tmp_path, change):
+    header, tensors = tensor_samples.opened(tensor_samples.checkpoints()[0])
+    header["state"].update(change)
+    path = tmp_path / "checkpoint-000.safetensors"
+    path.write_bytes(tensor_samples.closed(header, tensors))
+    with pytest.raises(CheckpointError, match=r"checkpoint-000\.safetensors: not a whole checkpoint"):
+        tensor_samples.read_checkpoint(path)
 
 
 # ---------------------------------------------------------------------------------------------------- words of others

@@ -14,13 +14,14 @@ import pytest
 from fastmlp.errors import DataError
 from fuzz import mutations, verdict
 from fuzz.corpus import READERS, Reader
-from fuzz.verdict import READ, REFUSED, UNCAUGHT, judge
+from fuzz.verdict import READ, REFUSED, UNCAUGHT, judge, prepare
 
 EACH = 40
 
 
 @pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.name)
 def test_damaged_files_are_read_or_refused_in_one_sentence(reader, tmp_path):
+    prepare(reader, tmp_path)
     for sample in reader.samples():
         assert judge(reader, sample, tmp_path).outcome == READ
     outcomes = set()
