@@ -94,8 +94,13 @@ class Keeper:
             warnings.warn(f"no checkpoint at step {trainer.step}: {error}; {kept}", RuntimeWarning, stacklevel=3)
         self._saved_at = time.monotonic()
 
-    def save_if_none(self, trainer: Trainer, history: History) -> None:
-        """Write a checkpoint unless there is one of this training."""
+    def save_after_hurry(self, trainer: Trainer, history: History) -> None:
+        """After training was cut off anywhere, go back to where its last epoch began, which is whole.
+
+        Write a checkpoint of that unless there is one of this training.
+        """
+        trainer.undo_epoch()
+        history.go_back(trainer.step, trainer.epoch)
         if not self._path.exists():
             self.save(trainer, history)
 

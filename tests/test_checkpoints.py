@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from recipes import OPTIMIZERS
 
-from fastmlp import schedules
+from fastmlp import schedules, training
 from fastmlp.augmentation import Augmentation
 from fastmlp.checkpoints import Keeper, checkpoint_file, read_header
 from fastmlp.data.rows_on_disk import OpenFile, RowsOnDisk
@@ -17,6 +17,7 @@ from fastmlp.examples import Examples
 from fastmlp.history import History
 from fastmlp.intervals import Interval, parse_interval
 from fastmlp.parameters import tensors_of
+from fastmlp.progress import Progress
 from fastmlp.tensor_files import read_tensors, write_tensors
 from fastmlp.training import train
 
@@ -178,6 +179,45 @@ def test_checkpoints_on_the_way_change_nothing_and_each_can_be_gone_on_from(make
         keeper_in(tmp_path).begin(0, resumed, history)
         run(resumed, history)
         assert numbers_of(resumed, history) == expected
+
+
+@pytest.mark.parametrize("cut_off", ["evaluate", "measure_statistics", "watcher.step", "watcher.epoch_done"])
+@pytest.mark.parametrize("kind", ["momentum", "a member diverges"])
+def test_cut_off_anywhere_a_training_goes_on_from_where_its_epoch_began(make, tmp_path, monkeypatch, kind, cut_off):
+    """A second Ctrl-C does not wait for the end of a step, an evaluation, or the statistics' being measured."""
+    precise = kind == "momentum"
+    whole, history = make(kind), History()
+    run(whole, history, precise_bn=precise)
+    expected = numbers_of(whole, history)
+    for at in itertools.count(1):
+        folder, calls = tmp_path / str(at), itertools.count(1)
+        folder.mkdir()
+
+        def cutting(original, calls=calls, at=at):
+            def call(*arguments):
+                result = original(*arguments)
+                if next(calls) == at:
+                    raise KeyboardInterrupt
+                return result
+            return call
+
+        stopped, history, keeper, watcher = make(kind), History(), keeper_in(folder), Progress()
+        with monkeypatch.context() as patch:
+            target = watcher if cut_off.startswith("watcher") else training
+            name = cut_off.removeprefix("watcher.")
+            patch.setattr(target, name, cutting(getattr(target, name)))
+            try:
+                run(stopped, history, precise_bn=precise, keeper=keeper, watcher=watcher)
+            except KeyboardInterrupt:
+                checkpoint_file(folder, 0).unlink(missing_ok=True)
+                keeper.save_after_hurry(stopped, history)
+            else:
+                break
+        resumed, history = make(kind), History()
+        assert keeper_in(folder).begin(0, resumed, history)
+        run(resumed, history, precise_bn=precise)
+        assert numbers_of(resumed, history) == expected, f"cut off by call {at}"
+    assert at > 1 or (cut_off == "measure_statistics" and not precise)
 
 
 def test_checkpoints_come_every_so_many_epochs_and_at_the_end(make, tmp_path, monkeypatch):
