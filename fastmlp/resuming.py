@@ -89,7 +89,8 @@ def check_circumstances(folder: Path, data: Dataset, backend: Backend, say: Call
     """
     header = read_header(folder)
     if _config(folder) != header.get("config"):
-        theirs, ours = _config(folder), header.get("config") or {}
+        theirs, ours = _config(folder), header.get("config")
+        ours = ours if isinstance(ours, dict) else {}
         name = next((name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)), "it")
         raise CheckpointError(f"--resume {folder}: {name} is {theirs.get(name)!r} in config.json, and the run was "
                               f"begun with {ours.get(name)!r}: put that back, or begin another run")
@@ -99,8 +100,8 @@ def check_circumstances(folder: Path, data: Dataset, backend: Backend, say: Call
     if header.get("data_memory") != _memory(data):
         then, now = (f"on disk, with --data-memory {memory}" if memory else "in memory"
                      for memory in (header.get("data_memory"), _memory(data)))
-        raise CheckpointError(f"--resume {folder}: the run was begun with its data {then}, and now they are {now}, which "
-                              f"is another order: go on with another --data-memory")
+        raise CheckpointError(f"--resume {folder}: the run was begun with its data {then}, and now they are {now}, "
+                              f"which is another order: go on with another --data-memory")
     found = fingerprint(data)
     if header.get("data") != found:
         raise CheckpointError(f"--resume {folder}: {data.name} holds other data, or other rows to train on, than the "
@@ -108,6 +109,10 @@ def check_circumstances(folder: Path, data: Dataset, backend: Backend, say: Call
     if header.get("computed_by") != backend.description:
         say(f"note   this is {backend.description}, and the run was begun on {header.get('computed_by')}: last digits "
             f"may differ")
+    together = header.get("together")
+    if not (together is None or (type(together) is int and together > 0)):
+        raise CheckpointError(f"--resume {folder}: its checkpoint says that {together!r:.100} members are trained "
+                              f"together, which cannot be")
     return header
 
 

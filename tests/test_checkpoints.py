@@ -1,5 +1,6 @@
 """A training that is brought back from a checkpoint is, bit for bit, the one that was never stopped."""
 
+import copy
 import itertools
 
 import numpy as np
@@ -275,7 +276,7 @@ def damaged(path, change):
     (lambda header, tensors: header["state"].pop("position"), "KeyError.*position"),
     (lambda header, tensors: header["state"].update(generators=[]), "ValueError"),
     (lambda header, tensors: header["state"].update(generators=[{}, {}]), "not a whole checkpoint"),
-    (lambda header, tensors: header["state"].update(rows=[["loss"]]), "KeyError.*history.loss"),
+    (lambda header, tensors: header["state"].update(rows=[["step", "epoch", "lr", "loss"]]), "KeyError.*history"),
     (lambda header, tensors: tensors.update({"now.parameters": np.zeros(3)}), r"now.parameters is float64 \(3,\) and"),
     (lambda header, tensors: tensors.pop("good.running"), "KeyError.*good.running"),
     (lambda header, tensors: header.update(format="fastmlp-model-1"), "not a checkpoint written by fastmlp"),
@@ -285,6 +286,42 @@ def test_a_checkpoint_that_is_not_whole_is_named_with_what_is_wrong(make, tmp_pa
     damaged(checkpoint_file(tmp_path, 0), change)
     with pytest.raises(CheckpointError, match=rf"checkpoint-000.safetensors: .*{words}"):
         keeper_in(tmp_path).begin(0, make("sgd"), History())
+
+
+HOSTILE = ("x", None, True, -5, 1.5, 10**30, [], {}, [[]], [None] * 3, [["a", 1, 2]], [["step"]], float("1e308"))
+
+
+@pytest.mark.parametrize("kind", ["snapshots", "population"])
+def test_no_number_in_a_checkpoint_is_trusted(make, tmp_path, monkeypatch, kind):
+    """Whatever a header with a correct digest says, the training goes on, or the file is refused."""
+    stopped, path = make(kind), checkpoint_file(tmp_path, 0)
+    run(stopped, History(), keeper=keeper_in(tmp_path), should_stop=stop_after(8))
+    header, tensors = read_tensors(path, "fastmlp-checkpoint-1", "checkpoint", CheckpointError)
+    refused = []
+    monkeypatch.setattr("fastmlp.checkpoints.read_tensors", lambda *_: (changed, arrays))
+    state = header["state"]
+    places = [((name,), value) for name in state for value in HOSTILE]
+    places += [(("good", name), value) for name in state["good"] for value in HOSTILE]
+    places += [(name, array) for name in tensors if name.startswith(("history", "snapshot"))
+               for array in (tensors[name][:0], tensors[name][..., None], None)]
+    for place, value in places:
+        changed, arrays = copy.deepcopy(header), dict(tensors)
+        if isinstance(place, tuple):
+            table = changed["state"] if len(place) == 1 else changed["state"]["good"]
+            table[place[-1]] = value
+        elif value is None:
+            del arrays[place]
+        else:
+            arrays[place] = value
+        trainer, history = make(kind), History()
+        try:
+            keeper_in(tmp_path).begin(0, trainer, history)
+        except CheckpointError:
+            refused.append(place)
+            continue
+        run(trainer, history)
+        assert np.isfinite(history.column("lr")).all()
+    assert {place for place, _ in places} - set(refused) == set()
 
 
 def test_every_flipped_bit_of_a_checkpoint_is_seen(make, tmp_path):
@@ -314,7 +351,8 @@ def test_intervals_are_read_and_written(text, interval):
     assert parse_interval(str(interval)) == interval
 
 
-@pytest.mark.parametrize("text", ["", "0", "-1", "1.5", "0s", "-3min", "infs", "nan h", "5 days", "min", "1e999h"])
+@pytest.mark.parametrize("text", ["", "0", "-1", "1.5", "0s", "-3min", "infs", "nan h", "5 days", "min", "1e999h",
+                                  "1e308h"])
 def test_what_is_no_interval_is_refused(text):
     with pytest.raises(ValueError, match="a number of epochs from 1 on, or a time such as 30s"):
         parse_interval(text)
