@@ -8,6 +8,7 @@ whole or not at all.
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from fastmlp.errors import CheckpointError, OutputError
 from fastmlp.good_state import Kept, Moment
 from fastmlp.history import History
 from fastmlp.intervals import Interval
+from fastmlp.parameters import tensors_of
 from fastmlp.run_folders import CHECKPOINTS
 from fastmlp.tensor_files import read_tensors, write_tensors
 from fastmlp.trainer import Divergence, Trainer
@@ -94,8 +96,13 @@ class Keeper:
             warnings.warn(f"no checkpoint at step {trainer.step}: {error}; {kept}", RuntimeWarning, stacklevel=3)
         self._saved_at = time.monotonic()
 
-    def save_if_none(self, trainer: Trainer, history: History) -> None:
-        """Write a checkpoint unless there is one of this training."""
+    def save_after_hurry(self, trainer: Trainer, history: History) -> None:
+        """After training was cut off anywhere, go back to where its last epoch began, which is whole.
+
+        Write a checkpoint of that unless there is one of this training.
+        """
+        trainer.undo_epoch()
+        history.go_back(trainer.step, trainer.epoch)
         if not self._path.exists():
             self.save(trainer, history)
 
@@ -167,7 +174,7 @@ def _arrays_of(kept: Kept) -> dict[str, Any]:
 def _bring_back(trainer: Trainer, history: History, numbers: dict[str, Any], tensors: Arrays) -> None:
     """What `_state_of` says, the other way round, into a trainer and a history that have just been made."""
     network, good, was_good = trainer.network, trainer.states.good, numbers["good"]
-    _check(trainer, numbers)
+    _check_numbers(trainer, numbers)
     for name, array in (_arrays_now(trainer) | _arrays_of(good)).items():
         saved = tensors[name]
         if saved.shape != array.shape or saved.dtype != network.dtype:
@@ -182,41 +189,49 @@ def _bring_back(trainer: Trainer, history: History, numbers: dict[str, Any], ten
     trainer.frozen = [None if one is None else Divergence(*one) for one in numbers["frozen"]]
     for step in numbers["snapshots"]:
         prefix = f"snapshot.{step}."
-        trainer.snapshots[step] = {name.removeprefix(prefix): array for name, array in tensors.items()
-                                   if name.startswith(prefix)}
-    columns = {}
-    for name in {name for row in numbers["rows"] for name in row}:
-        column = tensors[f"history.{name}"]
-        of_members = (network.members,) if network.members > 1 and name not in ("step", "epoch") else ()
-        if column.shape != (sum(name in row for row in numbers["rows"]), *of_members):
-            raise ValueError(f"history.{name} is {column.shape}")
-        columns[name] = iter(column)
+        trainer.snapshots[step] = {name: tensors[prefix + name] for name in tensors_of(network)}
+    columns = {name: iter(_column(name, trainer, numbers["rows"], tensors))
+               for name in {name for row in numbers["rows"] for name in row}}
     history.rows = [{name: _value(next(columns[name])) for name in row} for row in numbers["rows"]]
     history.epoch_seconds, history.epoch_examples = numbers["epoch_seconds"], numbers["epoch_examples"]
     history.epoch_is_whole = numbers["epoch_is_whole"]
 
 
-def _check(trainer: Trainer, numbers: dict[str, Any]) -> None:
-    """Refuse numbers of a header that no training comes to."""
-    good, per_epoch = numbers["good"], trainer.steps_per_epoch
-    counts = [*(numbers[name] for name in ("step", "epoch", "position", "optimizer_step")),
-              *(good[name] for name in ("step", "epoch", "optimizer_step")), *numbers["snapshots"],
-              *numbers["epoch_examples"]]
-    truths = [numbers["has_running"], good["has_running"], *numbers["epoch_is_whole"]]
-    frozen, lists = numbers["frozen"], [numbers[f"epoch_{name}"] for name in ("seconds", "examples", "is_whole")]
-    rows = numbers["rows"]
-    for right, what in (
-        (all(type(count) is int and 0 <= count < 2**62 for count in counts), "a count"),
-        (all(type(truth) is bool for truth in truths), "a truth value"),
-        (type(numbers["rate_factor"]) in (int, float) and 0 <= numbers["rate_factor"] <= 1, "rate_factor"),
-        (numbers["position"] < per_epoch and numbers["position"] <= numbers["step"], "position"),
-        (len({len(one) for one in lists}) == 1 and all(type(one) in (int, float) for one in lists[0]), "epochs"),
-        (len(frozen) == trainer.network.members and all(
-            one is None or [type(part) for part in one] == [str, int, float] for one in frozen), "frozen"),
-        (all({"step", "epoch", "lr"} <= set(row) and len(set(row)) == len(row) for row in rows), "rows"),
-    ):
-        if not right:
-            raise ValueError(f"{what} in its header is none")
+def _column(name: str, trainer: Trainer, rows: list[list[str]], tensors: Arrays) -> npt.NDArray[Any]:
+    """A measurement in all rows that have it: (n,), or of a population's members (n, M)."""
+    column, n, members = tensors[f"history.{name}"], sum(name in row for row in rows), trainer.network.members
+    if column.shape not in ((n,), (n, members))[:1 if members == 1 else 2]:
+        raise ValueError(f"history.{name} is {column.shape} for {n} rows and {members} members")
+    return column
+
+
+def _check_numbers(trainer: Trainer, numbers: dict[str, Any]) -> None:
+    """Refuse numbers that no training can be at. Arrays, and the generators' states, are refused as they are used."""
+    good, frozen, rows = numbers["good"], numbers["frozen"], numbers["rows"]
+    epochs = [numbers[f"epoch_{name}"] for name in ("seconds", "examples", "is_whole")]
+    sound = {
+        **{f"{place}{name}": _is_count(state[name]) for place, state in (("", numbers), ("good ", good))
+           for name in ("step", "epoch", "optimizer_step")},
+        "has_running": isinstance(numbers["has_running"], bool) and isinstance(good["has_running"], bool),
+        "position": _is_count(numbers["position"]) and numbers["position"] < trainer.steps_per_epoch,
+        "rate_factor": _is_number(numbers["rate_factor"]) and 0 <= numbers["rate_factor"] <= 1,
+        "frozen": len(frozen) == trainer.network.members and all(
+            one is None or (isinstance(one[0], str) and _is_count(one[1]) and _is_number(one[2])) for one in frozen),
+        "snapshots": all(map(_is_count, numbers["snapshots"])),
+        "rows": all({"step", "epoch", "lr"} <= set(row) for row in rows),
+        "epochs": all(len(column) == len(epochs[0]) and all(map(_is_number, column)) for column in epochs),
+    }
+    wrong = [name for name, is_sound in sound.items() if not is_sound]
+    if wrong:
+        raise ValueError(f"{', '.join(wrong)} cannot be so")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**53
 
 
 def _value(array: npt.NDArray[Any]) -> Any:

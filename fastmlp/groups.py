@@ -217,10 +217,10 @@ def _train_group(outcomes: Sequence[Outcome], trainer: Trainer, parts: Mapping[s
         goes_on = trainer.step >= total
     except DivergenceError as error:
         alone = Divergence(str(error), error.step, error.lr)            # of the last member, or of the only one
-    except KeyboardInterrupt:                                           # amid an epoch
+    except KeyboardInterrupt:                                           # anywhere
         goes_on = False
         if keeper is not None:
-            keeper.save_if_none(trainer, history)
+            keeper.save_after_hurry(trainer, history)
     tensors, single = tensors_of(trainer.network), len(outcomes) == 1
     for k, outcome in enumerate(outcomes):
         divergence = alone if single else trainer.frozen[k]

@@ -39,6 +39,12 @@ class History:
         self.epoch_examples.append(examples)
         self.epoch_is_whole.append(examples == n)
 
+    def go_back(self, step: int, epochs: int) -> None:
+        """Forget what came after so many steps, which were so many whole epochs."""
+        self.rows = [row for row in self.rows if row["step"] <= step]
+        for column in (self.epoch_seconds, self.epoch_examples, self.epoch_is_whole):
+            del column[epochs:]
+
     def column(self, name: str) -> list[Any]:
         """One measurement over all rows; NaN where it was not made."""
         return [row.get(name, float("nan")) for row in self.rows]

@@ -42,8 +42,9 @@ def parse_interval(text: str) -> Interval:
     unit = text.strip()[len(number):].strip()
     try:
         value = float(number) if unit else int(number)
-        if unit and math.isfinite(value) and value > 0:
-            return Interval(seconds=value * UNITS[unit])
+        seconds = value * UNITS[unit] if unit else 0.0
+        if unit and math.isfinite(seconds) and seconds > 0:
+            return Interval(seconds=seconds)
         if not unit and value > 0:
             return Interval(epochs=int(value))
     except (ValueError, KeyError, OverflowError):

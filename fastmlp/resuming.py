@@ -14,12 +14,14 @@ from fastmlp.checkpoints import Keeper, checkpoint_files, read_header
 from fastmlp.config import TrainOptions
 from fastmlp.data import Dataset
 from fastmlp.data.fingerprint import fingerprint
+from fastmlp.data.rows_on_disk import RowsOnDisk
 from fastmlp.errors import CheckpointError, ConfigError, OutputError
 from fastmlp.options import build, flag, from_table, plain
 from fastmlp.run_folders import CONFIG_FILE, RESULT_FILE
 
-#: Options on which no number depends, so that they may be others when a run goes on. What is at `data_dir` is compared.
-FREE = ("data_dir", "threads", "checkpoint_every", "quiet")
+#: Options that may be others when a run goes on: no number depends on them, or what they come to is compared, the data,
+#: where these stay, and the device.
+FREE = ("data", "target", "data_dir", "data_memory", "device", "threads", "checkpoint_every", "quiet")
 
 
 def resumed_options(folder: Path, given: Mapping[str, Any]) -> TrainOptions:
@@ -65,9 +67,16 @@ def _shown(value: Any) -> str:
 
 def make_keeper(folder: Path, options: TrainOptions, data: Dataset, backend: Backend) -> Keeper:
     """What saves the checkpoints of a run whose config.json has been written."""
+    memory = _memory(data)
     return Keeper(folder, options.checkpoint_every, lambda: {
-        "version": __version__, "options": {**plain(options), "out": None}, "config": _config(folder),
-        "data": fingerprint(data), "device": backend.name, "computed_by": backend.description})
+        "version": __version__, "config": _config(folder),
+        "options": {**plain(options), "out": None, "data_memory": memory or options.data_memory},
+        "data": fingerprint(data), "data_memory": memory, "device": backend.name, "computed_by": backend.description})
+
+
+def _memory(data: Dataset) -> int | None:
+    """What data on disk may take of it: the order of the examples depends on that. None for data that are in memory."""
+    return data.x_train.memory if isinstance(data.x_train, RowsOnDisk) else None
 
 
 def check_circumstances(folder: Path, data: Dataset, backend: Backend, say: Callable[[str], None]) -> dict[str, Any]:
@@ -80,13 +89,19 @@ def check_circumstances(folder: Path, data: Dataset, backend: Backend, say: Call
     """
     header = read_header(folder)
     if _config(folder) != header.get("config"):
-        theirs, ours = _config(folder), header.get("config") or {}
+        theirs, ours = _config(folder), header.get("config")
+        ours = ours if isinstance(ours, dict) else {}
         name = next((name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)), "it")
         raise CheckpointError(f"--resume {folder}: {name} is {theirs.get(name)!r} in config.json, and the run was "
                               f"begun with {ours.get(name)!r}: put that back, or begin another run")
     if header.get("device") != backend.name:
         raise CheckpointError(f"--resume {folder}: the run was begun on the {header.get('device')}, and this is the "
                               f"{backend.name}, whose numbers differ: go on with --device {header.get('device')}")
+    if header.get("data_memory") != _memory(data):
+        then, now = (f"on disk, with --data-memory {memory}" if memory else "in memory"
+                     for memory in (header.get("data_memory"), _memory(data)))
+        raise CheckpointError(f"--resume {folder}: the run was begun with its data {then}, and now they are {now}, "
+                              f"which is another order: go on with another --data-memory")
     found = fingerprint(data)
     if header.get("data") != found:
         raise CheckpointError(f"--resume {folder}: {data.name} holds other data, or other rows to train on, than the "
@@ -94,6 +109,10 @@ def check_circumstances(folder: Path, data: Dataset, backend: Backend, say: Call
     if header.get("computed_by") != backend.description:
         say(f"note   this is {backend.description}, and the run was begun on {header.get('computed_by')}: last digits "
             f"may differ")
+    together = header.get("together")
+    if not (together is None or (type(together) is int and together > 0)):
+        raise CheckpointError(f"--resume {folder}: its checkpoint says that {together!r:.100} members are trained "
+                              f"together, which cannot be")
     return header
 
 

@@ -95,9 +95,9 @@ def run_training(options: TrainOptions, say: Callable[[str], None] = print, *,
                   precise_bn=options.precise_bn, keeper=keeper)
         except DivergenceError as error:
             status, failure = "diverged", error
-        except KeyboardInterrupt:                                       # a second Ctrl-C, amid an epoch
+        except KeyboardInterrupt:                                       # a second Ctrl-C, anywhere
             status = "interrupted"
-            keeper.save_if_none(trainer, history)
+            keeper.save_after_hurry(trainer, history)
         if status == "finished" and trainer.step < options.total_steps(n_train):
             status = "interrupted"
         result = summarize(trainer, history, parts if status == "finished" else {}, status,

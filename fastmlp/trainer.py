@@ -227,10 +227,10 @@ class Trainer:
                     if self.step + done in self.snapshot_steps:
                         self.snapshots[self.step + done] = tensors_of(network)
                     watcher.step(self.step + done)
-        except BaseException:                           # possibly amid an update: go back to a state that is whole
-            self._go_back(self.states.undo())
+            host_losses = backend.to_host(losses)[:done]                # waits for the device, once an epoch
+        except BaseException:                           # possibly amid an update
+            self.undo_epoch()
             raise
-        host_losses = backend.to_host(losses)[:done]    # waits for the device, once an epoch
         seconds = time.perf_counter() - started
         self._find_divergence(host_losses, rates)
         self.restore_frozen()
@@ -360,6 +360,10 @@ class Trainer:
         remedy = "try a lower learning rate" if step else "the initial weights or the penalty are too large"
         raise DivergenceError(f"{what} at step {step}, learning rate {lr:.3g}{who}: the state of the last good epoch "
                               f"is kept; {remedy}", step=step, lr=lr)
+
+    def undo_epoch(self) -> None:
+        """Go back to the beginning of the epoch that is under way, or was the last: a state that is whole."""
+        self._go_back(self.states.undo())
 
     def _go_back(self, kept: Kept) -> None:
         self.optimizer = kept.optimizer

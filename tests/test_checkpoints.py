@@ -1,12 +1,13 @@
 """A training that is brought back from a checkpoint is, bit for bit, the one that was never stopped."""
 
+import copy
 import itertools
 
 import numpy as np
 import pytest
 from recipes import OPTIMIZERS
 
-from fastmlp import schedules
+from fastmlp import schedules, training
 from fastmlp.augmentation import Augmentation
 from fastmlp.checkpoints import Keeper, checkpoint_file, read_header
 from fastmlp.data.rows_on_disk import OpenFile, RowsOnDisk
@@ -17,6 +18,7 @@ from fastmlp.examples import Examples
 from fastmlp.history import History
 from fastmlp.intervals import Interval, parse_interval
 from fastmlp.parameters import tensors_of
+from fastmlp.progress import Progress
 from fastmlp.tensor_files import read_tensors, write_tensors
 from fastmlp.training import train
 
@@ -180,6 +182,45 @@ def test_checkpoints_on_the_way_change_nothing_and_each_can_be_gone_on_from(make
         assert numbers_of(resumed, history) == expected
 
 
+@pytest.mark.parametrize("cut_off", ["evaluate", "measure_statistics", "watcher.step", "watcher.epoch_done"])
+@pytest.mark.parametrize("kind", ["momentum", "a member diverges"])
+def test_cut_off_anywhere_a_training_goes_on_from_where_its_epoch_began(make, tmp_path, monkeypatch, kind, cut_off):
+    """A second Ctrl-C does not wait for the end of a step, an evaluation, or the statistics' being measured."""
+    precise = kind == "momentum"
+    whole, history = make(kind), History()
+    run(whole, history, precise_bn=precise)
+    expected = numbers_of(whole, history)
+    for at in itertools.count(1):
+        folder, calls = tmp_path / str(at), itertools.count(1)
+        folder.mkdir()
+
+        def cutting(original, calls=calls, at=at):
+            def call(*arguments):
+                result = original(*arguments)
+                if next(calls) == at:
+                    raise KeyboardInterrupt
+                return result
+            return call
+
+        stopped, history, keeper, watcher = make(kind), History(), keeper_in(folder), Progress()
+        with monkeypatch.context() as patch:
+            target = watcher if cut_off.startswith("watcher") else training
+            name = cut_off.removeprefix("watcher.")
+            patch.setattr(target, name, cutting(getattr(target, name)))
+            try:
+                run(stopped, history, precise_bn=precise, keeper=keeper, watcher=watcher)
+            except KeyboardInterrupt:
+                checkpoint_file(folder, 0).unlink(missing_ok=True)
+                keeper.save_after_hurry(stopped, history)
+            else:
+                break
+        resumed, history = make(kind), History()
+        assert keeper_in(folder).begin(0, resumed, history)
+        run(resumed, history, precise_bn=precise)
+        assert numbers_of(resumed, history) == expected, f"cut off by call {at}"
+    assert at > 1 or (cut_off == "measure_statistics" and not precise)
+
+
 def test_checkpoints_come_every_so_many_epochs_and_at_the_end(make, tmp_path, monkeypatch):
     steps = []
     monkeypatch.setattr(Keeper, "save", lambda self, trainer, history: steps.append(trainer.step))
@@ -235,9 +276,8 @@ def damaged(path, change):
     (lambda header, tensors: header["state"].pop("position"), "KeyError.*position"),
     (lambda header, tensors: header["state"].update(generators=[]), "ValueError"),
     (lambda header, tensors: header["state"].update(generators=[{}, {}]), "not a whole checkpoint"),
-    (lambda header, tensors: header["state"].update(rows=[["loss"]]), "rows in its header is none"),
-    (lambda header, tensors: header["state"].update(rows=[["step", "epoch", "lr"]]), "KeyError.*history"),
-    (lambda header, tensors: header["state"].update(step=-1), "a count in its header is none"),
+    (lambda header, tensors: header["state"].update(rows=[["step", "epoch", "lr", "loss"]]), "KeyError.*history"),
+    (lambda header, tensors: header["state"].update(step=-1), "step cannot be so"),
     (lambda header, tensors: tensors.update({"now.parameters": np.zeros(3)}), r"now.parameters is float64 \(3,\) and"),
     (lambda header, tensors: tensors.pop("good.running"), "KeyError.*good.running"),
     (lambda header, tensors: header.update(format="fastmlp-model-1"), "not a checkpoint written by fastmlp"),
@@ -247,6 +287,42 @@ def test_a_checkpoint_that_is_not_whole_is_named_with_what_is_wrong(make, tmp_pa
     damaged(checkpoint_file(tmp_path, 0), change)
     with pytest.raises(CheckpointError, match=rf"checkpoint-000.safetensors: .*{words}"):
         keeper_in(tmp_path).begin(0, make("sgd"), History())
+
+
+HOSTILE = ("x", None, True, -5, 1.5, 10**30, [], {}, [[]], [None] * 3, [["a", 1, 2]], [["step"]], float("1e308"))
+
+
+@pytest.mark.parametrize("kind", ["snapshots", "population"])
+def test_no_number_in_a_checkpoint_is_trusted(make, tmp_path, monkeypatch, kind):
+    """Whatever a header with a correct digest says, the training goes on, or the file is refused."""
+    stopped, path = make(kind), checkpoint_file(tmp_path, 0)
+    run(stopped, History(), keeper=keeper_in(tmp_path), should_stop=stop_after(8))
+    header, tensors = read_tensors(path, "fastmlp-checkpoint-1", "checkpoint", CheckpointError)
+    refused = []
+    monkeypatch.setattr("fastmlp.checkpoints.read_tensors", lambda *_: (changed, arrays))
+    state = header["state"]
+    places = [((name,), value) for name in state for value in HOSTILE]
+    places += [(("good", name), value) for name in state["good"] for value in HOSTILE]
+    places += [(name, array) for name in tensors if name.startswith(("history", "snapshot"))
+               for array in (tensors[name][:0], tensors[name][..., None], None)]
+    for place, value in places:
+        changed, arrays = copy.deepcopy(header), dict(tensors)
+        if isinstance(place, tuple):
+            table = changed["state"] if len(place) == 1 else changed["state"]["good"]
+            table[place[-1]] = value
+        elif value is None:
+            del arrays[place]
+        else:
+            arrays[place] = value
+        trainer, history = make(kind), History()
+        try:
+            keeper_in(tmp_path).begin(0, trainer, history)
+        except CheckpointError:
+            refused.append(place)
+            continue
+        run(trainer, history)
+        assert np.isfinite(history.column("lr")).all()
+    assert {place for place, _ in places} - set(refused) == set()
 
 
 def test_every_flipped_bit_of_a_checkpoint_is_seen(make, tmp_path):
@@ -276,7 +352,8 @@ def test_intervals_are_read_and_written(text, interval):
     assert parse_interval(str(interval)) == interval
 
 
-@pytest.mark.parametrize("text", ["", "0", "-1", "1.5", "0s", "-3min", "infs", "nan h", "5 days", "min", "1e999h"])
+@pytest.mark.parametrize("text", ["", "0", "-1", "1.5", "0s", "-3min", "infs", "nan h", "5 days", "min", "1e999h",
+                                  "1e308h"])
 def test_what_is_no_interval_is_refused(text):
     with pytest.raises(ValueError, match="a number of epochs from 1 on, or a time such as 30s"):
         parse_interval(text)

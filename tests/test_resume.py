@@ -1,5 +1,6 @@
 """Trainings are killed, at random and at the worst moments, and go on: the end is that of one that was let be."""
 
+import itertools
 import os
 import re
 import shutil
@@ -186,7 +187,7 @@ def refused(capsys, *arguments):
 @pytest.mark.parametrize(("options", "words"), [
     (["--l2", "0.1"], "--l2 0.1: the run in .* was begun with 0.005; leave it out"),
     (["--hidden", "5", "5"], "--hidden 5 5: the run in .* was begun with 5;"),
-    (["--data", "digits"], "--data digits: the run in .*data.npz;"),
+    (["--data", "digits"], "digits holds other data, or other rows to train on"),
     (["--seed", "1"], "--seed 1: "), (["--members", "3"], "--members 3: the run"),
     (["--out", "elsewhere"], "--out elsewhere: a run that goes on stays in its folder"),
     (["--kernels", "numpy"], "--kernels numpy: "),
@@ -227,6 +228,52 @@ def test_another_version_device_or_a_header_that_is_not_whole_is_named(copied, c
     change(header)
     write_tensors(path, header, tensors)
     assert words in refused(capsys, "--resume", copied)
+
+
+def test_the_way_out_that_is_named_for_another_device_is_one(copied, capsys):
+    path = copied / "checkpoint-000.safetensors"
+    header, tensors = read_tensors(path, FORMAT, "checkpoint", CheckpointError)
+    header["options"]["device"] = "auto"
+    write_tensors(path, header | {"device": "gpu"}, tensors)
+    words = refused(capsys, "--resume", copied).strip().partition("go on with ")[2].split()
+    assert words == ["--device", "gpu"]
+    write_tensors(path, header, tensors)
+    assert main(["train", "--resume", str(copied), "--device", "cpu", "--quiet"]) == 0
+
+
+def test_data_that_lie_elsewhere_now_are_gone_on_with(copied, stopped, tmp_path):
+    shutil.copy(stopped / "data.npz", tmp_path / "data.npz")
+    assert main(["train", "--resume", str(copied), "--data", str(tmp_path / "data.npz"), "--quiet"]) == 0
+
+
+def test_rows_on_disk_keep_their_order_whatever_memory_is_free(tmp_path, capsys, monkeypatch):
+    """And those that were in memory do not go on in the order of those on disk."""
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "X.npy", rng.normal(size=(20000, 40)).astype(np.float32))
+    np.save(tmp_path / "y.npy", np.arange(20000) % 2)
+    options = ["--data", tmp_path / "X.npy", "--target", tmp_path / "y.npy", "--hidden", "5", "--cycles", "1",
+               "--step-size", "200", "--device", "cpu", "--quiet"]
+
+    def train(free, *arguments):
+        monkeypatch.setattr("fastmlp.data.loading.free_memory", lambda: free)
+        return main(["train", *map(str, arguments)])
+
+    def stop(free, out):
+        with monkeypatch.context() as patch:
+            asked = itertools.count()
+            patch.setattr("fastmlp.interrupts.Interruption.__call__", lambda _: next(asked) > 1)
+            assert train(free, *options, "--out", out) == 130
+
+    assert train(4_000_000, *options, "--out", tmp_path / "whole") == 0
+    stop(4_000_000, tmp_path / "disk")
+    assert train(10**9, "--resume", tmp_path / "disk") == 0
+    files = ["history.csv", "model.safetensors"]
+    assert content(tmp_path / "disk", files) == content(tmp_path / "whole", files)
+    stop(10**9, tmp_path / "memory")
+    assert train(4_000_000, "--resume", tmp_path / "memory") == 2
+    assert "begun with its data in memory, and now they are on disk, with --data-memory 2000000" in (
+        capsys.readouterr().err)
+    assert train(4_000_000, "--resume", tmp_path / "memory", "--data-memory", "1GB") == 0
 
 
 def test_another_machine_is_a_note(copied):
