@@ -1,0 +1,140 @@
+"""Plants random small faults (mutants) into the core and the readers, and counts how many the tests notice.
+
+    pip install mutmut==3.8.1 && OPENBLAS_NUM_THREADS=1 python scripts/mutation.py --seed 0 --count 60
+
+The faults are mutmut's: another operator, number, text, argument, condition or value. Those that change only the words
+of an error or a warning are left out. Each mutant is written into a copy of the package, where the file's own examples
+and the tests named in mutation.toml run up to the first failure, in a fork of a process that has loaded what is slow to
+load. A mutant that makes the tests hang counts as killed.
+"""
+
+import argparse
+import difflib
+import json
+import multiprocessing
+import os
+import random
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import tomllib
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import libcst
+import pytest
+from libcst import matchers
+from mutmut.mutation.file_mutation import MutationVisitor, deep_replace
+from mutmut.mutation.mutators import mutation_operators
+from mutmut.mutation.pragma_handling import IgnoredCode
+
+TOP = Path(__file__).resolve().parent.parent
+AREAS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+SLOW_TO_LOAD = ("hypothesis", "numpy.testing", "pandas", "pyarrow.parquet", "safetensors.numpy", "sklearn.base")
+SECONDS = 60            # for the tests of one mutant
+BYTES = 16 << 30        # of address space likewise
+WORDING = matchers.Raise() | matchers.Call(func=matchers.Attribute(attr=matchers.Name("warn")))
+
+
+def mutants(name):
+    """(file's name, its text with one fault, what changed) for every fault of a file."""
+    text = (TOP / "fastmlp" / f"{name}.py").read_text(encoding="utf-8")
+    visitor = MutationVisitor(mutation_operators, IgnoredCode(set(), set(), set()))
+    module = libcst.MetadataWrapper(libcst.parse_module(text)).visit(visitor)
+    words = {id(node) for statement in matchers.findall(module, WORDING)
+             for node in matchers.findall(statement, matchers.SimpleString())}
+    for one in visitor.mutations:
+        is_alias = one.contained_by_top_level_function is None and isinstance(one.original_node, libcst.Assign)
+        if id(one.original_node) not in words and not is_alias:     # such as `Array = Any`, for annotations only
+            yield name, text, module, one
+
+
+def changed(name, text, module, one):
+    """The text with a fault, and the difference that it makes."""
+    new = deep_replace(module, one.original_node, one.mutated_node).code
+    lines = difflib.unified_diff(text.splitlines(), new.splitlines(), f"fastmlp/{name}.py", lineterm="", n=0)
+    return name, new, "\n".join(line for line in lines if not line.startswith("+++"))
+
+
+def run_tests(top, targets):
+    """In a process of its own, whose exit status is pytest's."""
+    os.setsid()
+    os.chdir(top)
+    os.environ.update(PYTHONPATH=str(top), PYTHONDONTWRITEBYTECODE="1")
+    sys.path[:0], sys.dont_write_bytecode = [str(top)], True
+    resource.setrlimit(resource.RLIMIT_AS, (BYTES, BYTES))
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 1)
+    os.dup2(silence, 2)
+    os._exit(pytest.main(["-x", "-p", "no:cacheprovider", *targets]))
+
+
+def outcome(name, text, tests, deadline=float("inf")):
+    """What the tests make of a file's text; None when it is too late to ask."""
+    if time.monotonic() > deadline:
+        return None
+    with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
+        for part in ("fastmlp", "tests", "benchmarks", "scripts", "README.md", "pyproject.toml"):
+            (shutil.copytree if (TOP / part).is_dir() else shutil.copy2)(TOP / part, Path(folder, part))
+        Path(folder, "fastmlp", f"{name}.py").write_text(text, encoding="utf-8")
+        targets = [f"fastmlp/{name}.py", *(f"tests/{test}.py" for test in tests)]
+        child = multiprocessing.get_context("fork").Process(target=run_tests, args=(folder, targets))
+        child.start()
+        child.join(SECONDS)
+        if child.is_alive():
+            os.killpg(child.pid, signal.SIGKILL)
+            child.join()
+            return "timed out"
+        return "killed" if child.exitcode else "survived"
+
+
+def print_table(tried):
+    """Of (file, outcome, difference): each file's score and that of all; then what survived."""
+    print(f"| file | mutants | killed | survived | timed out | score |\n|---|{'---:|' * 5}")
+    for title in [*dict.fromkeys(name for name, *_ in tried), "all"]:
+        count = Counter(what for name, what, _ in tried if title in (name, "all"))
+        print(f"| {title} | {count.total()} | {count['killed']} | {count['survived']} | {count['timed out']} | "
+              f"{100 - 100 * count['survived'] / count.total():.1f} % |")
+    print(*(difference for _, what, difference in tried if what == "survived"), sep="\n\n")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("areas", nargs="*", default=list(AREAS), metavar="AREA", help=f"of {', '.join(AREAS)}")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--count", type=int, default=60, help="mutants of each area")
+    parser.add_argument("--log", type=Path, default=Path(os.devnull), help="keep outcomes there, and go on from them")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no mutant after so many")
+    options = parser.parse_args()
+    deadline = time.monotonic() + options.seconds
+    for library in SLOW_TO_LOAD:
+        __import__(library)
+    tried = []
+    with ProcessPoolExecutor(2, multiprocessing.get_context("fork")) as pool, options.log.open("a+") as log:
+        log.seek(0)
+        known = {line[2]: line for line in map(json.loads, log)}
+        for area in options.areas:
+            every = [mutant for name in AREAS[area] for mutant in mutants(name)]
+            sample = random.Random(f"{options.seed} {area}").sample(range(len(every)), min(options.count, len(every)))
+            chosen = [changed(*every[number]) for number in sorted(sample)]
+            unchanged = [(name, (TOP / "fastmlp" / f"{name}.py").read_text(encoding="utf-8"), f"{name} without a fault")
+                         for name in AREAS[area]]
+            new = [(name, text, change) for name, text, change in unchanged + chosen if change not in known]
+            print(f"{area}: {len(chosen)} of {len(every)} mutants, {len(new)} runs of the tests to make", flush=True)
+            running = [pool.submit(outcome, name, text, AREAS[area][name], deadline) for name, text, _ in new]
+            for (name, _, change), future in zip(new, running, strict=True):
+                if what := future.result():
+                    known[change] = name, what, change
+                    print(json.dumps(known[change]), file=log, flush=True)
+                    if change.startswith(name) and what != "survived":
+                        sys.exit(f"the tests of {change} end so: {what}")
+            tried += [known[change] for *_, change in chosen if change in known]
+    print_table(tried)
+
+
+if __name__ == "__main__":
+    main()
