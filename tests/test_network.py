@@ -179,3 +179,9 @@ def test_the_standard_deviation_of_normal_weights_can_be_a_whole_number(cpu):
     network = Network(NetworkSpec(50, (40,), 2), cpu)
     network.initialize([0], "normal", 2)
     assert network.views()["w0"].std() == pytest.approx(2.0, rel=0.1)
+
+
+def test_normal_weights_have_a_standard_deviation_of_a_hundredth_where_none_is_given(cpu):
+    network = Network(NetworkSpec(50, (40,), 2), cpu)
+    network.initialize([0], "normal")
+    assert network.views()["w0"].std() == pytest.approx(0.01, rel=0.1)
