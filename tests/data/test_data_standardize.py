@@ -90,6 +90,12 @@ def test_result_too_large_for_its_dtype_names_row_and_column():
         standardizer.apply(np.array([[np.nan, 0.0]]), np.float32)
 
 
+def test_rows_that_have_numbers_of_their_own_are_named_by_them():
+    standardizer = Standardizer.fit(np.array([[0.0], [1.0]]), "feature")
+    with pytest.raises(DataError, match="row 20, column 0 of X is nan"):
+        standardizer.apply(np.array([[0.0], [np.nan], [0.0]]), np.float32, np.array([10, 20, 30]))
+
+
 def test_column_too_large_for_its_statistics_is_named():
     with pytest.raises(DataError, match="column 1 of X"):
         Standardizer.fit(np.array([[0.0, 1e200], [1.0, -1e200]]), "feature")
