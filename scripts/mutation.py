@@ -3,24 +3,25 @@
     pip install mutmut==3.8.1 && OPENBLAS_NUM_THREADS=1 python scripts/mutation.py --seed 0 --count 60
 
 The faults are mutmut's: another operator, number, text, argument, condition or value. Those that change only the words
-of an error or a warning are left out. Each mutant is written into a copy of the package, where the file's own examples
-and the tests named in mutation.toml run up to the first failure, in a fork of a process that has loaded what is slow to
-load. A mutant that makes the tests hang counts as killed.
+of an error or a warning are left out, as are those outside of functions. Each mutant takes the place of the function
+that it is one of in a fork of this process, where the file's own examples and the tests named in mutation.toml then run
+up to the first failure; what they start in processes of their own is without the fault. A mutant that makes the tests
+hang counts as killed.
 """
 
 import argparse
 import difflib
+import importlib
 import json
 import multiprocessing
 import os
 import random
 import resource
-import shutil
 import signal
 import sys
-import tempfile
 import time
 import tomllib
+import types
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -34,7 +35,7 @@ from mutmut.mutation.pragma_handling import IgnoredCode
 
 TOP = Path(__file__).resolve().parent.parent
 AREAS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
-SLOW_TO_LOAD = ("numpy.testing", "pandas", "pyarrow.parquet", "safetensors.numpy", "sklearn.base")
+PYTEST = ["-x", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
 SECONDS = 40            # of a processor, for the tests of one mutant
 BYTES = 16 << 30        # of address space likewise
 WORDING = matchers.Raise() | matchers.Call(func=matchers.Attribute(attr=matchers.Name("warn")))
@@ -48,8 +49,7 @@ def mutants(name):
     words = {id(node) for statement in matchers.findall(module, WORDING)
              for node in matchers.findall(statement, matchers.SimpleString())}
     for one in visitor.mutations:
-        is_alias = one.contained_by_top_level_function is None and isinstance(one.original_node, libcst.Assign)
-        if id(one.original_node) not in words and not is_alias:     # such as `Array = Any`, for annotations only
+        if one.contained_by_top_level_function is not None and id(one.original_node) not in words:
             yield name, text, module, one
 
 
@@ -60,36 +60,48 @@ def changed(name, text, module, one):
     return name, new, "\n".join(line for line in lines if not line.startswith("+++"))
 
 
-def run_tests(top, targets):
+def take_over(module, text):
+    """Give the functions of a module that is in use the code that a changed text of it has."""
+    namespace = {"__name__": module.__name__}
+    exec(compile(text, module.__file__, "exec"), namespace)
+    for name, value in vars(module).items():
+        if getattr(value, "__module__", None) != module.__name__:
+            continue
+        pairs = [(value, namespace[name])]
+        if isinstance(value, type):
+            pairs = [(old, vars(namespace[name]).get(key)) for key, old in vars(value).items()]
+        for old, new in pairs:
+            old, new = getattr(old, "__func__", old), getattr(new, "__func__", new)         # of class methods
+            if isinstance(old, types.FunctionType) and old.__code__.co_filename == module.__file__:
+                old.__code__, old.__defaults__, old.__kwdefaults__ = new.__code__, new.__defaults__, new.__kwdefaults__
+
+
+def run_tests(name, text, tests):
     """In a process of its own, whose exit status is pytest's."""
     os.setsid()
-    os.chdir(top)
-    os.environ.update(PYTHONPATH=str(top), PYTHONDONTWRITEBYTECODE="1")
-    sys.path[:0], sys.dont_write_bytecode = [str(top)], True
     resource.setrlimit(resource.RLIMIT_AS, (BYTES, BYTES))
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)
     os.dup2(silence, 2)
-    os._exit(pytest.main(["-x", "-p", "no:cacheprovider", *targets]))
+    try:
+        take_over(importlib.import_module(f"fastmlp.{name}".replace("/", ".")), text)
+    except Exception:       # noqa: BLE001  # a default or a constant that cannot be
+        os._exit(1)
+    os._exit(pytest.main([*PYTEST, f"fastmlp/{name}.py", *(f"tests/{test}.py" for test in tests)]))
 
 
 def outcome(name, text, tests, deadline=float("inf")):
     """What the tests make of a file's text; None when it is too late to ask."""
     if time.monotonic() > deadline:
         return None
-    with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
-        for part in ("fastmlp", "tests", "pyproject.toml"):
-            (shutil.copytree if (TOP / part).is_dir() else shutil.copy2)(TOP / part, Path(folder, part))
-        Path(folder, "fastmlp", f"{name}.py").write_text(text, encoding="utf-8")
-        targets = [f"fastmlp/{name}.py", *(f"tests/{test}.py" for test in tests)]
-        child = multiprocessing.get_context("fork").Process(target=run_tests, args=(folder, targets))
-        child.start()
-        child.join(3 * SECONDS)         # it may wait instead
-        if child.is_alive():
-            os.killpg(child.pid, signal.SIGKILL)
-            child.join()
-        return {0: "survived", -signal.SIGKILL: "timed out", -signal.SIGXCPU: "timed out"}.get(child.exitcode, "killed")
+    child = multiprocessing.get_context("fork").Process(target=run_tests, args=(name, text, tests))
+    child.start()
+    child.join(3 * SECONDS)         # it may wait instead
+    if child.is_alive():
+        os.killpg(child.pid, signal.SIGKILL)
+        child.join()
+    return {0: "survived", -signal.SIGKILL: "timed out", -signal.SIGXCPU: "timed out"}.get(child.exitcode, "killed")
 
 
 def print_table(tried):
@@ -111,8 +123,11 @@ def main():
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no mutant after so many")
     options = parser.parse_args()
     deadline = time.monotonic() + options.seconds
-    for library in SLOW_TO_LOAD:
-        __import__(library)
+    os.chdir(TOP)
+    sys.path[:0] = [str(TOP)]
+    files = sorted({f"tests/{test}.py" for area in options.areas for tests in AREAS[area].values() for test in tests})
+    if pytest.main([*PYTEST, "-qq", "--collect-only", *files]):
+        sys.exit("the tests cannot be loaded")
     tried = []
     with ProcessPoolExecutor(2, multiprocessing.get_context("fork")) as pool, options.log.open("a+") as log:
         log.seek(0)
