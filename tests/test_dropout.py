@@ -62,13 +62,6 @@ def test_all_makers_drop_the_same_numbers_and_keep_the_same_bits(dtype, rate):
         assert np.array_equal(y, expected)
 
 
-def test_a_number_is_dropped_if_it_lies_below_the_rate_and_kept_if_it_is_the_rate():
-    numbers = masks.drawn(np.array([7], np.uint32), np.arange(4, dtype=np.uint32), np.arange(3, dtype=np.uint32))
-    rate = int(numbers[0, 2, 1]) / 2**32
-    assert not dropped(7, 4, 3, rate)[2, 1]
-    assert dropped(7, 4, 3, rate + 2**-32)[2, 1]
-
-
 def test_what_is_not_a_number_is_not_hidden():
     x, y = np.full((1, 10, 10), np.nan), np.empty((1, 10, 10))
     resolve("cpu").kernels.dropout(x, np.array([1], np.uint32), y, rate=0.5)
