@@ -250,13 +250,14 @@ def test_a_training_that_diverges_after_it_was_brought_back_goes_back_as_far_as_
     assert whole.step == 5
 
 
+def full(descriptor):
+    raise OSError(28, "No space left on device")
+
+
 def test_a_checkpoint_that_cannot_be_written_is_a_warning_and_the_one_before_stays(make, tmp_path, monkeypatch):
     keeper, trainer, history = keeper_in(tmp_path), make("sgd"), History()
     keeper.save(trainer, history)
     before = checkpoint_file(tmp_path, 0).read_bytes()
-
-    def full(descriptor):
-        raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.warns(RuntimeWarning, match=r"step 14: cannot write .*No space left on device; the one before is kept"):
@@ -264,6 +265,39 @@ def test_a_checkpoint_that_cannot_be_written_is_a_warning_and_the_one_before_sta
     assert trainer.step == STEPS
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-000.safetensors"]
     assert checkpoint_file(tmp_path, 0).read_bytes() == before
+
+
+def test_where_not_even_the_first_can_be_written_the_warning_says_so(make, tmp_path, monkeypatch):
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.warns(RuntimeWarning, match="; there is none yet$"):
+        keeper_in(tmp_path).save(make("sgd"), History())
+
+
+def test_the_header_says_the_circumstances_and_how_many_are_trained_together(make, tmp_path):
+    keeper = keeper_in(tmp_path)
+    keeper.together = 3
+    keeper.save(make("sgd"), History())
+    header = read_header(tmp_path)
+    assert (header["format"], header["version"], header["together"]) == ("fastmlp-checkpoint-1", "test", 3)
+
+
+def test_the_checkpoints_of_a_run_that_has_ended_are_removed_and_nothing_else(make, tmp_path):
+    keeper, trainer = keeper_in(tmp_path), make("sgd")
+    for training in (0, 1):
+        keeper.begin(training, trainer, History())
+        keeper.save(trainer, History())
+    (tmp_path / "history.csv").touch()
+    keeper.clear()
+    assert [path.name for path in tmp_path.iterdir()] == ["history.csv"]
+
+
+def test_a_checkpoint_that_is_there_is_not_replaced_by_save_if_none(make, tmp_path):
+    keeper, trainer = keeper_in(tmp_path), make("sgd")
+    keeper.save_if_none(trainer, History())
+    assert (read_header(tmp_path)["state"]["step"], trainer.step) == (0, 0)
+    trainer.run_epoch()
+    keeper.save_if_none(trainer, History())
+    assert (read_header(tmp_path)["state"]["step"], trainer.step) == (0, 3)
 
 
 def damaged(path, change):

@@ -69,6 +69,14 @@ def test_a_step_with_batch_norm_by_hand(cpu):
     assert_close(network.running, [1.1, 1.2], CLOSE)    # 0.9 old + 0.1 new
 
 
+@pytest.mark.parametrize(("hidden", "batch_norm"), [((), False), ((3,), True), ((3,), False)])
+def test_where_all_weights_are_zero_the_logits_are_the_biases(cpu, hidden, batch_norm):
+    network = Network(NetworkSpec(4, hidden, 2, batch_norm), cpu, members=2)
+    network.views()[f"b{len(hidden)}"][...] = [[1.0, -2.0], [3.0, 0.5]]
+    top = network.forward(np.ones((5, 4), np.float32), np.full(5, 0.2, np.float32))[-1]
+    assert network.by_member(top.y).tolist() == [[[1.0, -2.0]] * 5, [[3.0, 0.5]] * 5]
+
+
 @pytest.mark.parametrize("loss", ["cross-entropy", "hinge"])
 @pytest.mark.parametrize(("hidden", "batch_norm"), [((), False), ((5,), True), ((6, 4, 5), True), ((6, 4, 5), False)])
 def test_gradients_of_a_population_are_those_of_its_members(cpu, hidden, batch_norm, loss):
@@ -179,3 +187,9 @@ def test_the_standard_deviation_of_normal_weights_can_be_a_whole_number(cpu):
     network = Network(NetworkSpec(50, (40,), 2), cpu)
     network.initialize([0], "normal", 2)
     assert network.views()["w0"].std() == pytest.approx(2.0, rel=0.1)
+
+
+def test_normal_weights_have_a_standard_deviation_of_a_hundredth_where_none_is_given(cpu):
+    network = Network(NetworkSpec(50, (40,), 2), cpu)
+    network.initialize([0], "normal")
+    assert network.views()["w0"].std() == pytest.approx(0.01, rel=0.1)

@@ -73,6 +73,33 @@ def test_a_schedule_is_a_pure_function_of_the_step(name):
     assert backwards[::-1] == pytest.approx(BY_NAME[name](STEPS, 0.01, 0.1), rel=1e-15)    # pow has two roundings
 
 
+@pytest.mark.parametrize(("name", "first_half"), [("linear_rise", 0.505), ("geometric_rise", 0.1)])
+def test_a_rise_goes_from_its_minimum_in_the_first_step_to_its_maximum_in_the_last(name, first_half):
+    rise = getattr(schedules, name)
+    for total_steps, expected in ((1, [0.01]), (2, [0.01, 1.0]), (3, [0.01, first_half, 1.0])):
+        lr = rise(np.arange(total_steps), lr_min=0.01, lr_max=1.0, total_steps=total_steps)
+        assert lr == pytest.approx(expected, rel=1e-14)
+
+
+RISES = {
+    "linear_rise": lambda step, low, high: schedules.linear_rise(step, lr_min=low, lr_max=high, total_steps=41),
+    "geometric_rise": lambda step, low, high: schedules.geometric_rise(step, lr_min=low, lr_max=high, total_steps=41),
+}
+
+
+@pytest.mark.parametrize("name", BY_NAME | RISES)
+def test_rates_are_computed_in_float64_whatever_the_dtype_of_steps_and_rates(name):
+    low, high = np.float32(0.01), np.float32(0.1)
+    expected = (BY_NAME | RISES)[name](STEPS, float(low), float(high))
+    assert np.array_equal((BY_NAME | RISES)[name](STEPS.astype(np.float32), float(low), float(high)), expected)
+    if name in ("constant", "step_decay"):
+        assert np.array_equal((BY_NAME | RISES)[name](STEPS, low, high), expected)
+
+
+def test_a_cosine_is_flat_before_its_beginning():
+    assert schedules.cosine(-5, lr_min=0.1, lr_max=0.9, total_steps=40) == 0.9
+
+
 def test_training_of_whole_cycles_ends_at_the_minimum(make_trainer):
     trainer = make_trainer(batch_size=20, schedule=lambda step: schedules.cyclical(
         step, lr_min=1e-5, lr_max=0.1, step_size=6))

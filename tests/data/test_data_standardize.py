@@ -102,6 +102,12 @@ def test_columns_of_any_size_are_measured_to_the_last_digits(size, weights):
     np.testing.assert_allclose(scaled.std, np.where([1, 1, 0, 0, 1], plain.std * factor, 1.0), rtol=1e-14, atol=5e-324)
 
 
+def test_rows_that_have_numbers_of_their_own_are_named_by_them():
+    standardizer = Standardizer.fit(np.array([[0.0], [1.0]]), "feature")
+    with pytest.raises(DataError, match="row 20, column 0 of X is nan"):
+        standardizer.apply(np.array([[0.0], [np.nan], [0.0]]), np.float32, np.array([10, 20, 30]))
+
+
 def test_misuse_is_refused():
     standardizer = Standardizer.fit(np.eye(3), "feature")
     with pytest.raises(DataError, match="3 features"):

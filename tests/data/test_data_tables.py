@@ -13,7 +13,7 @@ from pyarrow import parquet
 
 from fastmlp.data import validate
 from fastmlp.data.npz import read_npz
-from fastmlp.data.tables import read_table
+from fastmlp.data.tables import one_line, read_table
 from fastmlp.errors import DataError, MissingExtraError
 
 
@@ -75,6 +75,7 @@ def test_npz_in_fortran_order_is_read_right(tmp_path):
     ("arrays", "message"),
     [
         ({"data": np.eye(2)}, "no array X; it holds data"),
+        ({}, "no array X; it holds nothing"),
         ({"X": np.eye(2), "y_test": np.arange(2)}, "y_test but no X_test"),
         ({"X": np.arange(3)}, r"X has the shape \(3,\)"),
         ({"X": np.zeros((1, 1, 1, 1, 1))}, "X has the shape"),
@@ -120,6 +121,12 @@ def test_npz_of_real_size_with_honest_zeros_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr(validate, "UNSUSPECTED_BYTES", 1 << 20)
     np.savez(tmp_path / "file.npz", X=np.zeros((3 << 20, 1), np.uint8))
     assert read_npz(tmp_path / "file.npz")[0].x.shape == (3 << 20, 1)
+
+
+def test_npz_of_a_few_zeros_is_read_however_far_they_shrink(tmp_path):
+    np.savez_compressed(tmp_path / "file.npz", X=np.zeros((1 << 20, 1), np.uint8))
+    assert (tmp_path / "file.npz").stat().st_size < (1 << 20) / npz.MAX_EXPANSION
+    assert read_npz(tmp_path / "file.npz")[0].x.shape == (1 << 20, 1)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
@@ -224,6 +231,25 @@ def test_long_text_is_shortened_in_the_message(tmp_path):
     with pytest.raises(DataError) as caught:
         read_table(save_text(tmp_path, "a\n" + "x" * 10_000 + "\n"), None)
     assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(("n_columns", "end"), [(30, r"c28, c29$"), (31, r"c28, c29, \.\.\.$")])
+def test_of_many_columns_the_first_thirty_are_named(tmp_path, n_columns, end):
+    path = save_text(tmp_path, ",".join(f"c{k}" for k in range(n_columns)) + "\n" + "1," * (n_columns - 1) + "1\n")
+    with pytest.raises(DataError, match=f"no column 'kind'; its columns are c0, c1, .*{end}"):
+        read_table(path, "kind")
+
+
+def test_long_names_of_columns_are_shortened(tmp_path):
+    path = save_text(tmp_path, "a" * 40 + "," + "b" * 41 + "\n1,2\n")
+    with pytest.raises(DataError, match=r"its columns are a{40}, b{37}\.\.\.$"):
+        read_table(path, "kind")
+
+
+@pytest.mark.parametrize(("said", "line"), [("two\nlines  of it", "two lines of it"), ("", "ValueError"),
+                                            ("x" * 300, "x" * 300), ("x" * 301, "x" * 297 + "...")])
+def test_what_another_library_says_becomes_one_line(said, line):
+    assert one_line(ValueError(said)) == line
 
 
 def test_other_warnings_of_pandas_do_not_make_a_csv_unreadable(tmp_path, monkeypatch):

@@ -91,6 +91,7 @@ def test_other_dtypes_are_refused(dtype):
     [
         (np.array([7, -3, 7]), [-3, 7]),
         (np.array([2.0, 1.0, 2.0]), [1, 2]),
+        (np.array([2.0**62, -1.0, 2.0**62]), [-1, 2**62]),
         (np.array(["b", "a", "b"]), ["a", "b"]),
         (np.array(["b", "a", "b"], object), ["a", "b"]),
         (np.array(["b", "a", "b"], np.dtypes.StringDType()), ["a", "b"]),
@@ -142,3 +143,9 @@ def test_known_labels_are_found_in_any_order_and_number():
         encode_known_labels(np.array(["a", "d"]), classes)
     with pytest.raises(DataError, match="1 is not among"):
         encode_known_labels(np.array([1]), classes)
+
+
+def test_of_many_known_classes_the_first_ten_are_named():
+    for n_classes, words in ((10, "8, 9$"), (11, r"8, 9, \.\.\.$")):
+        with pytest.raises(DataError, match=f"99 is not among the {n_classes} classes .*: 0, 1, .*{words}"):
+            encode_known_labels(np.array([99]), np.arange(n_classes))

@@ -48,6 +48,14 @@ def test_names_of_numpy_1_are_known(small, protocol):
     np.testing.assert_array_equal(read(old)[0], IMAGES)
 
 
+@pytest.mark.parametrize("name", [b"latin1", b"latin-1"])
+def test_both_spellings_of_the_texts_encoding_are_known(small, name):
+    data = small.python3_pickle(IMAGES, LABELS, 2)
+    assert data.count(b"X\x06\x00\x00\x00latin1") == 1
+    again = data.replace(b"X\x06\x00\x00\x00latin1", b"X" + len(name).to_bytes(4, "little") + name)
+    np.testing.assert_array_equal(read(again)[0], IMAGES)
+
+
 class Call:
     def __init__(self, function, *arguments):
         self.call = function, arguments

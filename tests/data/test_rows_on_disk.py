@@ -70,6 +70,14 @@ def test_rows_that_lie_together_are_read_together_and_small_gaps_are_read_along(
         calls.clear()
 
 
+def test_rows_as_they_are_stored_are_read_to_their_place_without_a_copy(put, monkeypatch):
+    rows, out, places, fill = put(numbers(100, 10)), np.empty((20, 10), np.uint8), [], OpenFile.fill
+    monkeypatch.setattr(OpenFile, "fill", lambda self, to, offset: (places.append(to), fill(self, to, offset)))
+    rows.read(np.arange(40, 60), out)
+    assert all(np.shares_memory(place, out) for place in places)
+    np.testing.assert_array_equal(out, numbers(100, 10)[40:60])
+
+
 def test_reading_takes_memory_for_one_piece(put, monkeypatch):
     monkeypatch.setattr(rows_on_disk, "PIECE_BYTES", 10_000)
     rows = put(numbers(4000, 100, np.int32), np.float64)

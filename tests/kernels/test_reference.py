@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tolerances import assert_close
 
-from fastmlp.kernels import reference
+from fastmlp.kernels import masks, reference
 from fastmlp.kernels.activations import ACTIVATIONS
 from fastmlp.layout import Block
 
@@ -118,6 +118,26 @@ def test_weighted_batch_norm_with_whole_weights_is_batch_norm_of_repeated_exampl
     first = np.repeat(np.arange(4), counts)
     summed = np.stack([gx_again[0, first == k].sum(axis=0) for k in range(4)])
     assert_close(gx[0], summed, CLOSE)
+
+
+@pytest.mark.parametrize("kind", ACTIVATIONS)
+def test_the_gradient_through_an_activation_is_multiplied_by_its_slope(rng, kind):
+    (x, gy), h = rng.normal(size=(2, 2, 3, 4)), 1e-5
+    y, gx = np.empty_like(x), np.empty_like(x)
+    reference.activation(x, y, kind=kind, xp=np)
+    reference.activation_backward(gy, x, y, gx, kind=kind, xp=np)
+    slope = [(FORMULAS[kind](number + h) - FORMULAS[kind](number - h)) / (2 * h) for number in x.ravel()]
+    assert_close(gx, gy * np.reshape(slope, x.shape), 1e-9)
+
+
+def test_dropout_keeps_the_numbers_drawn_at_the_rate_and_drops_those_below():
+    key, rows, units = (np.array(values, np.uint32) for values in ([7], range(4), range(3)))
+    rate = int(masks.drawn(key, rows, units)[0, 2, 1]) / 2**32
+    y = np.empty((1, 4, 3))
+    reference.dropout(np.ones((1, 4, 3)), key, y, rate=rate, xp=np)
+    assert y[0, 2, 1] == 1 / (1 - rate)
+    reference.dropout(np.ones((1, 4, 3)), key, y, rate=rate + 2**-32, xp=np)
+    assert y[0, 2, 1] == 0
 
 
 def test_cross_entropy_is_minus_the_log_of_the_softmax(rng):
