@@ -283,8 +283,8 @@ def test_the_header_says_the_circumstances_and_how_many_are_trained_together(mak
 
 def test_the_checkpoints_of_a_run_that_has_ended_are_removed_and_nothing_else(make, tmp_path):
     keeper, trainer = keeper_in(tmp_path), make("sgd")
-    for training in (0, 1):
-        keeper.begin(training, trainer, History())
+    for number in (0, 1):
+        keeper.begin(number, trainer, History())
         keeper.save(trainer, History())
     (tmp_path / "history.csv").touch()
     keeper.clear()
