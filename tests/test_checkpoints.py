@@ -103,7 +103,7 @@ def test_from_every_step_a_training_goes_on_as_if_it_had_not_been_stopped(make, 
     whole, history = make(kind), History()
     run(whole, history)
     expected = numbers_of(whole, history)
-    for steps in range(STEPS):
+    for steps in (0, 1, 2, 3, 5, 9, 13):                # before, in and between epochs
         folder = tmp_path / str(steps)
         folder.mkdir()
         stopped = make(kind)
@@ -290,14 +290,6 @@ def test_the_checkpoints_of_a_run_that_has_ended_are_removed_and_nothing_else(ma
     keeper.clear()
     assert [path.name for path in tmp_path.iterdir()] == ["history.csv"]
 
-
-def test_a_checkpoint_that_is_there_is_not_replaced_by_save_if_none(make, tmp_path):
-    keeper, trainer = keeper_in(tmp_path), make("sgd")
-    keeper.save_if_none(trainer, History())
-    assert (read_header(tmp_path)["state"]["step"], trainer.step) == (0, 0)
-    trainer.run_epoch()
-    keeper.save_if_none(trainer, History())
-    assert (read_header(tmp_path)["state"]["step"], trainer.step) == (0, 3)
 
 
 def damaged(path, change):
