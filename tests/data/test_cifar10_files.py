@@ -4,6 +4,7 @@ import functools
 import http.server
 import os
 import pickle
+import socket
 import sys
 import tarfile
 import threading
@@ -215,6 +216,14 @@ def test_without_network_the_file_and_its_place_are_named(small, tmp_path):
     with pytest.raises(DataError, match="could not be downloaded") as caught:
         read_parts(PARTS, tmp_path)
     assert f"put {BINARY.archive} into {tmp_path}" in str(caught.value)
+
+
+def test_a_server_that_never_answers_is_given_up(small, tmp_path, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setattr(cifar10, "BASE_URL", f"http://127.0.0.1:{silent.getsockname()[1]}/")
+        monkeypatch.setattr(download, "TIMEOUT_SECONDS", 0.1)
+        with pytest.raises(DataError, match=r"could not be downloaded .*timed out"):
+            read_parts(PARTS, tmp_path)
 
 
 def test_without_pooch_the_extra_is_named(small, tmp_path, monkeypatch):

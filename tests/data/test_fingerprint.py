@@ -37,6 +37,10 @@ def test_a_fingerprint_knows_every_label_and_the_first_and_last_row(mark_of, mem
     assert mark_of(x.astype(np.float32), memory=memory) != mark
 
 
+def test_the_same_bytes_in_another_shape_and_dtype_are_other_data(mark_of):
+    assert mark_of(np.zeros((N, 8), np.uint8)) != mark_of(np.zeros((N, 2), np.float32))
+
+
 def test_of_rows_on_disk_a_thousand_evenly_spaced_ones_are_read(mark_of, monkeypatch):
     read, original = [], fingerprint.RowsOnDisk.__getitem__
     monkeypatch.setattr(fingerprint.RowsOnDisk, "__getitem__",
