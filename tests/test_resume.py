@@ -11,8 +11,10 @@ import children
 import numpy as np
 import pytest
 
+from fastmlp import tensor_files
 from fastmlp.cli import main
-from fastmlp.errors import CheckpointError
+from fastmlp.errors import CheckpointError, OutputError
+from fastmlp.interrupts import stop_on_interrupt
 from fastmlp.run_folders import run_folder
 from fastmlp.tensor_files import read_tensors, write_tensors
 
@@ -119,6 +121,37 @@ def test_asked_to_end_a_run_is_saved_and_says_how_to_go_on(tmp_path, let_be, by,
     assert content(out, KINDS["alone"][1]) == let_be("alone")
 
 
+@pytest.mark.parametrize("more", [[], ["--members", "2"]])
+def test_no_way_on_is_promised_that_there_is_not(tmp_path, capsys, monkeypatch, more):
+    """Where results fit on a disk and the checkpoint does not."""
+    write = tensor_files.write_atomically
+
+    def full(path, data):
+        if path.name.startswith("checkpoint"):
+            raise OutputError(f"cannot write {path}: No space left on device")
+        write(path, data)
+
+    monkeypatch.setattr(tensor_files, "write_atomically", full)
+    monkeypatch.setattr("fastmlp.interrupts.Interruption.__call__", lambda _: True)
+    with pytest.warns(RuntimeWarning, match="there is none yet"):
+        assert main(["train", "--hidden", "5", "--device", "cpu", *more, "--out", str(tmp_path / "a b")]) == 130
+    assert capsys.readouterr().out.endswith("no checkpoint could be written, so this training cannot go on\n")
+    monkeypatch.setattr(tensor_files, "write_atomically", write)
+    assert main(["train", "--hidden", "5", "--device", "cpu", *more, "--out", str(tmp_path / "c d")]) == 130
+    assert capsys.readouterr().out.endswith(f"fastmlp train --resume '{tmp_path / 'c d'}' goes on\n")
+
+
+def test_what_the_process_is_told_to_ignore_stays_ignored():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with stop_on_interrupt(quiet=True) as stopped:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert not stopped()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_a_full_disk_costs_the_checkpoints_that_do_not_fit_but_not_the_one_before(tmp_path, let_be):
     out = tmp_path / "run"
     interrupted(out)
@@ -151,6 +184,10 @@ def test_in_a_read_only_folder_nothing_is_begun_and_nothing_lost(tmp_path):
             assert code == 2, said
             assert said.startswith("fastmlp: cannot write results to ")
             assert said.endswith("Permission denied; name another folder\n")
+        out.chmod(0o333)
+        code, said = children.run(["train", *ALONE, "--out", out], children.heed_permissions)
+        assert (code, said) == (2, f"fastmlp: cannot lock {out}: Permission denied; name another folder\n")
+        out.chmod(0o755)
         assert content(out, before) == before
     finally:
         for folder in (out.parent, out):
