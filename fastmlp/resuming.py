@@ -68,9 +68,11 @@ def _shown(value: Any) -> str:
 def make_keeper(folder: Path, options: TrainOptions, data: Dataset, backend: Backend) -> Keeper:
     """What saves the checkpoints of a run whose config.json has been written."""
     memory = _memory(data)
+    decided = {"out": None, "data_memory": memory or options.data_memory, "device": backend.name}
+    if backend.name == "cpu":
+        decided["kernels"] = "compiled" if backend.records else "numpy"         # whose last digits differ
     return Keeper(folder, options.checkpoint_every, lambda: {
-        "version": __version__, "config": _config(folder),
-        "options": {**plain(options), "out": None, "data_memory": memory or options.data_memory},
+        "version": __version__, "options": {**plain(options), **decided}, "config": _config(folder),
         "data": fingerprint(data), "data_memory": memory, "device": backend.name, "computed_by": backend.description})
 
 

@@ -1,6 +1,7 @@
 """Trainings are killed, at random and at the worst moments, and go on: the end is that of one that was let be."""
 
 import itertools
+import json
 import os
 import re
 import shutil
@@ -11,9 +12,9 @@ import children
 import numpy as np
 import pytest
 
-from fastmlp import tensor_files
+from fastmlp import backend, tensor_files
 from fastmlp.cli import main
-from fastmlp.errors import CheckpointError, OutputError
+from fastmlp.errors import CheckpointError, DeviceError, OutputError
 from fastmlp.interrupts import stop_on_interrupt
 from fastmlp.run_folders import run_folder
 from fastmlp.tensor_files import read_tensors, write_tensors
@@ -276,6 +277,25 @@ def test_the_way_out_that_is_named_for_another_device_is_one(copied, capsys):
     assert words == ["--device", "gpu"]
     write_tensors(path, header, tensors)
     assert main(["train", "--resume", str(copied), "--device", "cpu", "--quiet"]) == 0
+
+
+def test_a_run_does_not_go_on_with_other_kernels_because_the_compiler_has_gone(tmp_path, capsys, monkeypatch):
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr("fastmlp.interrupts.Interruption.__call__", lambda _: True)
+        assert main(["train", "--hidden", "5", "--device", "cpu", "--quiet", "--out", str(out)]) == 130
+    if "compiled kernels" not in json.loads((out / "environment.json").read_text())["device"]:
+        pytest.skip("there is no compiler")
+
+    def gone(*_):
+        raise DeviceError("there is no C compiler")
+
+    monkeypatch.setattr("fastmlp.kernels.compiled.CompiledKernels", gone)
+    backend._cpu_kernels.cache_clear()
+    try:
+        assert "kernels 'compiled' cannot be used" in refused(capsys, "--resume", out)
+    finally:
+        backend._cpu_kernels.cache_clear()
 
 
 def test_data_that_lie_elsewhere_now_are_gone_on_with(copied, stopped, tmp_path):
