@@ -36,7 +36,9 @@ def resumed_options(folder: Path, given: Mapping[str, Any]) -> TrainOptions:
     """
     if not folder.is_dir():
         raise CheckpointError(f"--resume {folder}: there is no such folder")
-    if (folder / RESULT_FILE).exists() and not checkpoint_files(folder):
+    if _has_ended(folder):
+        for path in checkpoint_files(folder):           # it was killed while it removed them
+            path.unlink(missing_ok=True)
         raise CheckpointError(f"--resume {folder}: that run was not stopped; its result is in {RESULT_FILE}")
     header = read_header(folder)
     if header.get("version") != __version__:
@@ -51,7 +53,7 @@ def resumed_options(folder: Path, given: Mapping[str, Any]) -> TrainOptions:
     except ConfigError as error:
         raise CheckpointError(f"--resume {folder}: the options in its checkpoint are not whole ({error})") from error
     wanted = build(TrainOptions, {**vars(begun), **{name: value for name, value in given.items() if name != "out"}})
-    if "out" in given:
+    if "out" in given and Path(given["out"]).resolve() != folder.resolve():
         raise ConfigError(f"--out {given['out']}: a run that goes on stays in its folder, {folder}: leave it out")
     for name in given:
         old, new = getattr(begun, name), getattr(wanted, name)
@@ -59,6 +61,16 @@ def resumed_options(folder: Path, given: Mapping[str, Any]) -> TrainOptions:
             raise ConfigError(f"{flag(name)} {_shown(new)}: the run in {folder} was begun with {_shown(old)}; leave it "
                               f"out, or begin another run")
     return replace(wanted, out=folder)
+
+
+def _has_ended(folder: Path) -> bool:
+    """Whether there is nothing left to do; the result of a run that was stopped says so."""
+    path = folder / RESULT_FILE
+    try:
+        stopped = json.loads(path.read_text(encoding="utf-8"))["status"] == "interrupted"
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        stopped = bool(checkpoint_files(folder))
+    return path.exists() and not stopped
 
 
 def _shown(value: Any) -> str:

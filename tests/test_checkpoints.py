@@ -266,6 +266,14 @@ def test_a_checkpoint_that_cannot_be_written_is_a_warning_and_the_one_before_sta
     assert checkpoint_file(tmp_path, 0).read_bytes() == before
 
 
+def test_a_rate_that_was_lowered_stays_so(make, tmp_path):
+    trainer, resumed = make("sgd"), make("sgd")
+    trainer.rate_factor = 0.25
+    keeper_in(tmp_path).save(trainer, History())
+    keeper_in(tmp_path).begin(0, resumed, History())
+    assert resumed.rate_factor == 0.25
+
+
 def damaged(path, change):
     header, tensors = read_tensors(path, "fastmlp-checkpoint-1", "checkpoint", CheckpointError)
     change(header, tensors)

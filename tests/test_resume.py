@@ -72,10 +72,11 @@ def test_killed_at_random_moments_a_run_ends_as_if_it_had_been_let_be(tmp_path, 
             kills += 1
             went_on += command[1] == "--resume"
         ended = process.exitcode != -signal.SIGKILL
-        if ended or ((out / "result.json").exists() and not list(out.glob("checkpoint*"))):     # else killed at its end
+        if ended or (out / "result.json").exists():     # or killed at its end
             assert not ended or process.exitcode == 0, children.output_file(command).read_text()
             assert content(out, files) == let_be(kind)
-            assert not [path.name for path in out.iterdir() if path.name.startswith((".fastmlp", "checkpoint"))]
+            left = [path.name for path in out.iterdir() if path.name.startswith((".fastmlp", "checkpoint"))]
+            assert not (ended and left)
             finished += 1
             out = tmp_path / str(finished)
     assert went_on > 0
@@ -351,6 +352,18 @@ def test_what_cannot_go_on_says_so(tmp_path, stopped, copied, capsys):
         capsys, "--data", stopped / "data.npz", "--out", copied)
     assert children.run(["train", "--resume", copied])[0] == 0
     assert "that run was not stopped; its result is in result.json" in refused(capsys, "--resume", copied)
+
+
+@pytest.mark.parametrize("status", ["finished", "diverged"])
+def test_a_run_that_was_killed_while_it_removed_its_checkpoints_is_not_trained_again(copied, capsys, status):
+    result = copied / "result.json"
+    result.write_text(result.read_text().replace('"interrupted"', f'"{status}"'))
+    assert "that run was not stopped; its result is in result.json" in refused(capsys, "--resume", copied)
+    assert not list(copied.glob("checkpoint*"))
+
+
+def test_the_folder_of_a_run_that_goes_on_may_be_named_twice(copied):
+    assert main(["train", "--resume", str(copied), "--out", f"{copied}/../run", "--quiet"]) == 0
 
 
 def test_a_folder_in_use_is_not_taken(tmp_path, copied, capsys):
