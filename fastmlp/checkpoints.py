@@ -9,6 +9,7 @@ whole or not at all.
 from __future__ import annotations
 
 import math
+import shlex
 import time
 import warnings
 from collections.abc import Callable
@@ -105,6 +106,12 @@ class Keeper:
         history.go_back(trainer.step, trainer.epoch)
         if not self._path.exists():
             self.save(trainer, history)
+
+    def way_on(self) -> str:
+        """How a run that was stopped goes on, for people."""
+        if not checkpoint_files(self.folder):
+            return "no checkpoint could be written, so this training cannot go on"
+        return f"fastmlp train --resume {shlex.quote(str(self.folder))} goes on"
 
     def clear(self) -> None:
         """Remove the checkpoints of a run that has ended."""

@@ -45,7 +45,8 @@ def code_of(signal_name: str | None) -> int:
 def stop_on_interrupt(quiet: bool = False) -> Iterator[Interruption]:
     """Within this context the first signal only makes what is yielded say yes; a second one ends things as usual.
 
-    In threads other than the main one signals cannot be caught and nothing is changed.
+    In threads other than the main one signals cannot be caught and nothing is changed. A signal that the process was
+    told to ignore, as a shell tells what runs in the background, stays ignored.
     """
     seen = Interruption()
 
@@ -60,13 +61,15 @@ def stop_on_interrupt(quiet: bool = False) -> Iterator[Interruption]:
     if threading.current_thread() is not threading.main_thread():
         yield seen
         return
-    before = {name: signal.getsignal(getattr(signal, name)) for name in EXIT_CODES}
+    handlers = {name: signal.getsignal(getattr(signal, name)) for name in EXIT_CODES}
+    # None: not Python's, so that it could not be put back.
+    before = {name: handler for name, handler in handlers.items() if handler not in (signal.SIG_IGN, None)}
 
     def restore() -> None:
         for name, handler in before.items():
             signal.signal(getattr(signal, name), handler)
 
-    for name in EXIT_CODES:
+    for name in before:
         signal.signal(getattr(signal, name), note)
     try:
         yield seen

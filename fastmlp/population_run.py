@@ -94,7 +94,7 @@ def run_population(options: TrainOptions, say: Callable[[str], None] = print, *,
         say(line)
     say(f"{status}: results in {folder}")
     if status == "interrupted":
-        say(f"fastmlp train --resume {folder} goes on")
+        say(keeper.way_on())
     return folder, result
 
 

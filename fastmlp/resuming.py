@@ -36,7 +36,9 @@ def resumed_options(folder: Path, given: Mapping[str, Any]) -> TrainOptions:
     """
     if not folder.is_dir():
         raise CheckpointError(f"--resume {folder}: there is no such folder")
-    if (folder / RESULT_FILE).exists() and not checkpoint_files(folder):
+    if _has_ended(folder):
+        for path in checkpoint_files(folder):           # it was killed while it removed them
+            path.unlink(missing_ok=True)
         raise CheckpointError(f"--resume {folder}: that run was not stopped; its result is in {RESULT_FILE}")
     header = read_header(folder)
     if header.get("version") != __version__:
@@ -51,7 +53,7 @@ def resumed_options(folder: Path, given: Mapping[str, Any]) -> TrainOptions:
     except ConfigError as error:
         raise CheckpointError(f"--resume {folder}: the options in its checkpoint are not whole ({error})") from error
     wanted = build(TrainOptions, {**vars(begun), **{name: value for name, value in given.items() if name != "out"}})
-    if "out" in given:
+    if "out" in given and Path(given["out"]).resolve() != folder.resolve():
         raise ConfigError(f"--out {given['out']}: a run that goes on stays in its folder, {folder}: leave it out")
     for name in given:
         old, new = getattr(begun, name), getattr(wanted, name)
@@ -61,6 +63,16 @@ def resumed_options(folder: Path, given: Mapping[str, Any]) -> TrainOptions:
     return replace(wanted, out=folder)
 
 
+def _has_ended(folder: Path) -> bool:
+    """Whether there is nothing left to do; the result of a run that was stopped says so."""
+    path = folder / RESULT_FILE
+    try:
+        stopped = json.loads(path.read_text(encoding="utf-8"))["status"] == "interrupted"
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        stopped = bool(checkpoint_files(folder))
+    return path.exists() and not stopped
+
+
 def _shown(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
@@ -68,9 +80,11 @@ def _shown(value: Any) -> str:
 def make_keeper(folder: Path, options: TrainOptions, data: Dataset, backend: Backend) -> Keeper:
     """What saves the checkpoints of a run whose config.json has been written."""
     memory = _memory(data)
+    decided = {"out": None, "data_memory": memory or options.data_memory, "device": backend.name}
+    if backend.name == "cpu":
+        decided["kernels"] = "compiled" if backend.records else "numpy"         # whose last digits differ
     return Keeper(folder, options.checkpoint_every, lambda: {
-        "version": __version__, "config": _config(folder),
-        "options": {**plain(options), "out": None, "data_memory": memory or options.data_memory},
+        "version": __version__, "options": {**plain(options), **decided}, "config": _config(folder),
         "data": fingerprint(data), "data_memory": memory, "device": backend.name, "computed_by": backend.description})
 
 

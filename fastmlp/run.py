@@ -121,7 +121,7 @@ def run_training(options: TrainOptions, say: Callable[[str], None] = print, *,
                 f"vote {result['ensemble_vote_test_accuracy']:.4f}")
     say(f"{status}: results in {folder}")
     if status == "interrupted":
-        say(f"fastmlp train --resume {folder} goes on")
+        say(keeper.way_on())
     return folder, result
 
 

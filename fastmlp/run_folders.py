@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import os
+import shlex
 import tempfile
 import time
 from collections.abc import Iterator
@@ -119,7 +120,7 @@ def _clear_unfinished(folder: Path) -> None:
     """Remove what a killed run left in its folder; refuse a folder whose content is a result or somebody else's."""
     if any(folder.glob(CHECKPOINTS)):
         raise OutputError(f"{folder} holds a training that was stopped: go on with it by fastmlp train --resume "
-                          f"{folder}, or name another folder")
+                          f"{shlex.quote(str(folder))}, or name another folder")
     if (folder / RESULT_FILE).exists():
         raise OutputError(f"{folder} already holds a finished run ({RESULT_FILE}); name another folder")
     present = [name for name in (*LATER_FILES, FIRST_FILE) if (folder / name).exists()]
@@ -149,7 +150,10 @@ def _locked(folder: Path) -> Iterator[None]:
     except ImportError:
         yield
         return
-    opened = os.open(folder, os.O_RDONLY)
+    try:
+        opened = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise OutputError(f"cannot lock {folder}: {reason(error)}; name another folder") from error
     try:
         try:
             fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)

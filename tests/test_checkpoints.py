@@ -291,6 +291,13 @@ def test_the_checkpoints_of_a_run_that_has_ended_are_removed_and_nothing_else(ma
     assert [path.name for path in tmp_path.iterdir()] == ["history.csv"]
 
 
+def test_a_rate_that_was_lowered_stays_so(make, tmp_path):
+    trainer, resumed = make("sgd"), make("sgd")
+    trainer.rate_factor = 0.25
+    keeper_in(tmp_path).save(trainer, History())
+    keeper_in(tmp_path).begin(0, resumed, History())
+    assert resumed.rate_factor == 0.25
+
 
 def damaged(path, change):
     header, tensors = read_tensors(path, "fastmlp-checkpoint-1", "checkpoint", CheckpointError)

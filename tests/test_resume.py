@@ -1,6 +1,7 @@
 """Trainings are killed, at random and at the worst moments, and go on: the end is that of one that was let be."""
 
 import itertools
+import json
 import os
 import re
 import shutil
@@ -11,8 +12,10 @@ import children
 import numpy as np
 import pytest
 
+from fastmlp import backend, tensor_files
 from fastmlp.cli import main
-from fastmlp.errors import CheckpointError
+from fastmlp.errors import CheckpointError, DeviceError, OutputError
+from fastmlp.interrupts import stop_on_interrupt
 from fastmlp.run_folders import run_folder
 from fastmlp.tensor_files import read_tensors, write_tensors
 
@@ -69,10 +72,11 @@ def test_killed_at_random_moments_a_run_ends_as_if_it_had_been_let_be(tmp_path, 
             kills += 1
             went_on += command[1] == "--resume"
         ended = process.exitcode != -signal.SIGKILL
-        if ended or ((out / "result.json").exists() and not list(out.glob("checkpoint*"))):     # else killed at its end
+        if ended or (out / "result.json").exists():     # or killed at its end
             assert not ended or process.exitcode == 0, children.output_file(command).read_text()
             assert content(out, files) == let_be(kind)
-            assert not [path.name for path in out.iterdir() if path.name.startswith((".fastmlp", "checkpoint"))]
+            left = [path.name for path in out.iterdir() if path.name.startswith((".fastmlp", "checkpoint"))]
+            assert not (ended and left)
             finished += 1
             out = tmp_path / str(finished)
     assert went_on > 0
@@ -119,6 +123,37 @@ def test_asked_to_end_a_run_is_saved_and_says_how_to_go_on(tmp_path, let_be, by,
     assert content(out, KINDS["alone"][1]) == let_be("alone")
 
 
+@pytest.mark.parametrize("more", [[], ["--members", "2"]])
+def test_no_way_on_is_promised_that_there_is_not(tmp_path, capsys, monkeypatch, more):
+    """Where results fit on a disk and the checkpoint does not."""
+    write = tensor_files.write_atomically
+
+    def full(path, data):
+        if path.name.startswith("checkpoint"):
+            raise OutputError(f"cannot write {path}: No space left on device")
+        write(path, data)
+
+    monkeypatch.setattr(tensor_files, "write_atomically", full)
+    monkeypatch.setattr("fastmlp.interrupts.Interruption.__call__", lambda _: True)
+    with pytest.warns(RuntimeWarning, match="there is none yet"):
+        assert main(["train", "--hidden", "5", "--device", "cpu", *more, "--out", str(tmp_path / "a b")]) == 130
+    assert capsys.readouterr().out.endswith("no checkpoint could be written, so this training cannot go on\n")
+    monkeypatch.setattr(tensor_files, "write_atomically", write)
+    assert main(["train", "--hidden", "5", "--device", "cpu", *more, "--out", str(tmp_path / "c d")]) == 130
+    assert capsys.readouterr().out.endswith(f"fastmlp train --resume '{tmp_path / 'c d'}' goes on\n")
+
+
+def test_what_the_process_is_told_to_ignore_stays_ignored():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with stop_on_interrupt(quiet=True) as stopped:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert not stopped()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_a_full_disk_costs_the_checkpoints_that_do_not_fit_but_not_the_one_before(tmp_path, let_be):
     out = tmp_path / "run"
     interrupted(out)
@@ -151,6 +186,10 @@ def test_in_a_read_only_folder_nothing_is_begun_and_nothing_lost(tmp_path):
             assert code == 2, said
             assert said.startswith("fastmlp: cannot write results to ")
             assert said.endswith("Permission denied; name another folder\n")
+        out.chmod(0o333)
+        code, said = children.run(["train", *ALONE, "--out", out], children.heed_permissions)
+        assert (code, said) == (2, f"fastmlp: cannot lock {out}: Permission denied; name another folder\n")
+        out.chmod(0o755)
         assert content(out, before) == before
     finally:
         for folder in (out.parent, out):
@@ -241,6 +280,25 @@ def test_the_way_out_that_is_named_for_another_device_is_one(copied, capsys):
     assert main(["train", "--resume", str(copied), "--device", "cpu", "--quiet"]) == 0
 
 
+def test_a_run_does_not_go_on_with_other_kernels_because_the_compiler_has_gone(tmp_path, capsys, monkeypatch):
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr("fastmlp.interrupts.Interruption.__call__", lambda _: True)
+        assert main(["train", "--hidden", "5", "--device", "cpu", "--quiet", "--out", str(out)]) == 130
+    if "compiled kernels" not in json.loads((out / "environment.json").read_text())["device"]:
+        pytest.skip("there is no compiler")
+
+    def gone(*_):
+        raise DeviceError("there is no C compiler")
+
+    monkeypatch.setattr("fastmlp.kernels.compiled.CompiledKernels", gone)
+    backend._cpu_kernels.cache_clear()
+    try:
+        assert "kernels 'compiled' cannot be used" in refused(capsys, "--resume", out)
+    finally:
+        backend._cpu_kernels.cache_clear()
+
+
 def test_data_that_lie_elsewhere_now_are_gone_on_with(copied, stopped, tmp_path):
     shutil.copy(stopped / "data.npz", tmp_path / "data.npz")
     assert main(["train", "--resume", str(copied), "--data", str(tmp_path / "data.npz"), "--quiet"]) == 0
@@ -294,6 +352,18 @@ def test_what_cannot_go_on_says_so(tmp_path, stopped, copied, capsys):
         capsys, "--data", stopped / "data.npz", "--out", copied)
     assert children.run(["train", "--resume", copied])[0] == 0
     assert "that run was not stopped; its result is in result.json" in refused(capsys, "--resume", copied)
+
+
+@pytest.mark.parametrize("status", ["finished", "diverged"])
+def test_a_run_that_was_killed_while_it_removed_its_checkpoints_is_not_trained_again(copied, capsys, status):
+    result = copied / "result.json"
+    result.write_text(result.read_text().replace('"interrupted"', f'"{status}"'))
+    assert "that run was not stopped; its result is in result.json" in refused(capsys, "--resume", copied)
+    assert not list(copied.glob("checkpoint*"))
+
+
+def test_the_folder_of_a_run_that_goes_on_may_be_named_twice(copied):
+    assert main(["train", "--resume", str(copied), "--out", f"{copied}/../run", "--quiet"]) == 0
 
 
 def test_a_folder_in_use_is_not_taken(tmp_path, copied, capsys):
