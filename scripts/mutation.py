@@ -3,8 +3,8 @@
     pip install mutmut==3.8.1 && OPENBLAS_NUM_THREADS=1 python scripts/mutation.py --seed 0 --count 60
 
 The faults are mutmut's: another operator, number, text, argument, condition or value. Those that change only the words
-of an error or a warning are left out, as are zip's `strict`, an assertion, and what is outside of functions. Each mutant
-takes the place of its function in a fork of this process, where the file's own examples and the tests named in
+of an error or a warning are left out, as are zip's `strict`, an assertion, and what is outside of functions. Each
+mutant takes the place of its function in a fork of this process, where the file's own examples and the tests named in
 mutation.toml then run up to the first failure; what they start in processes of their own is without the fault. A mutant
 that makes the tests hang counts as killed.
 """
