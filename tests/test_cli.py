@@ -10,7 +10,7 @@ from fastmlp import cli
 
 @pytest.mark.parametrize(("error", "code", "words"), [
     (MemoryError("unable to allocate 8 GiB"), 2, "not enough memory (unable to allocate 8 GiB): make --hidden or"),
-    (KeyboardInterrupt(), cli.INTERRUPTED, "interrupted"),
+    (KeyboardInterrupt(), 130, "interrupted"),
 ])
 def test_lack_of_memory_and_ctrl_c_end_any_command_with_one_sentence(monkeypatch, capsys, error, code, words):
     def fail(**options):
