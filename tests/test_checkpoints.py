@@ -291,6 +291,19 @@ def test_the_checkpoints_of_a_run_that_has_ended_are_removed_and_nothing_else(ma
     assert [path.name for path in tmp_path.iterdir()] == ["history.csv"]
 
 
+@pytest.mark.parametrize("steps", [2, 5])
+def test_a_state_that_is_gone_back_to_has_its_own_count_of_steps_and_statistics(make, tmp_path, steps):
+    """Here the first, which had no running statistics yet, or that of the end of the first epoch."""
+    trainer, resumed = make("adam"), make("adam")
+    run(trainer, History(), keeper=keeper_in(tmp_path), should_stop=stop_after(steps))
+    keeper_in(tmp_path).begin(0, resumed, History())
+    assert resumed.network.has_running
+    for one in (trainer, resumed):
+        one.undo_epoch()
+    assert (resumed.optimizer.step, resumed.step, resumed.epoch) == (steps // 3 * 3, steps // 3 * 3, steps // 3)
+    assert resumed.network.has_running == trainer.network.has_running == (steps > 3)
+
+
 def test_a_rate_that_was_lowered_stays_so(make, tmp_path):
     trainer, resumed = make("sgd"), make("sgd")
     trainer.rate_factor = 0.25
