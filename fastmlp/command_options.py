@@ -12,7 +12,8 @@ from fastmlp.errors import ConfigError
 from fastmlp.initializers import INITIALIZERS
 from fastmlp.kernels.activations import ACTIVATIONS
 from fastmlp.layout import LOSSES
-from fastmlp.options import check, flag, folder, option, rules
+from fastmlp.option_values import folder
+from fastmlp.options import check, flag, option, rules
 from fastmlp.sweeps import MOST_MEMBERS
 
 RANGE = "range test"

@@ -15,7 +15,8 @@ from fastmlp.intervals import Interval, parse_interval
 from fastmlp.kernels import PRECISIONS
 from fastmlp.kernels.activations import ACTIVATIONS
 from fastmlp.layout import LOSSES
-from fastmlp.options import check, count_or_fraction, flag, folder, memory_size, number_ranges, option
+from fastmlp.option_values import count_or_fraction, folder, memory_size, number_ranges
+from fastmlp.options import check, flag, option
 from fastmlp.sweeps import MOST_MEMBERS, NOTATION, SWEEPABLE, Member, Sweep, combinations, make_members, parse_sweep
 
 SCHEDULES = ("cyclical", "constant", "step", "one-cycle", "cosine")

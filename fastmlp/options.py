@@ -11,19 +11,16 @@ import dataclasses
 import json
 import math
 import numbers
-import string
 import tomllib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from fastmlp.errors import ConfigError
+from fastmlp.option_values import number_ranges
 
 Options = TypeVar("Options")
 LONGEST_TOML = 1 << 14  # bytes: 64 KiB of a.a.a.a... = 1 would keep the parser busy for a minute
-LONGEST_RANGE = 1000    # of `number_ranges`; it names batches, of which there are a few
-UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
-         "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,66 +43,6 @@ class Rule:
 def option(default: Any, help: str, parse: Callable[[str], Any] = str, *, group: str = "", **rule: Any) -> Any:
     """Declare a field of an options dataclass; the keywords are those of `Rule`."""
     return dataclasses.field(default=default, metadata={"rule": Rule(parse, help, group, **rule)})
-
-
-def count_or_fraction(text: str) -> int | float:
-    """`5000` examples, or `0.1` of them.
-
-    Examples
-    --------
-    >>> count_or_fraction("5000"), count_or_fraction("0.1")
-    (5000, 0.1)
-    """
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if 0 < value < 1:
-        return value
-    if not (math.isfinite(value) and value == int(value) and value >= 0):
-        raise ValueError("a whole number of examples, or a fraction between 0 and 1")
-    return int(value)
-
-
-def memory_size(text: str) -> int:
-    """`500MB` or `1.5 GiB` as bytes.
-
-    Examples
-    --------
-    >>> memory_size("500MB"), memory_size("1.5 GiB"), memory_size("4096")
-    (500000000, 1610612736, 4096)
-    """
-    number = text.strip().rstrip("".join(string.ascii_letters))
-    unit = text.strip()[len(number):].upper()
-    try:
-        return int(float(number) * UNITS[unit])
-    except (ValueError, KeyError, OverflowError):
-        raise ValueError("a size such as 500MB or 2GB") from None
-
-
-def folder(text: str) -> Path:
-    """A folder's path; empty text is none."""
-    if not text:
-        raise ValueError("a folder")
-    return Path(text)
-
-
-def number_ranges(text: str) -> tuple[int, ...]:
-    """`3`, `1-5`, or `1,3-4` as whole numbers.
-
-    Examples
-    --------
-    >>> number_ranges("1,3-5")
-    (1, 3, 4, 5)
-    """
-    numbers: list[int] = []
-    for piece in text.split(","):
-        first, dash, last = piece.partition("-")
-        wanted = range(int(first), int(last if dash else first) + 1)
-        if len(wanted) > LONGEST_RANGE:
-            raise ValueError(f"{piece} is too long a range")
-        numbers.extend(wanted)
-    return tuple(numbers)
 
 
 def rules(options: Any) -> dict[str, Rule]:

@@ -1,17 +1,14 @@
 """One network or population in training: its steps and epochs, and what their future depends on.
 
-A step gathers its batch on the device, runs forward and backward, and updates. Within an epoch nothing crosses between
-host and device: the permutation, the rates and dropout's keys go up before it, the losses of all steps come down after
-it. A stretch of steps is recorded once and replayed from then on.
+Within an epoch nothing crosses between host and device: the permutation, the rates and dropout's keys go up before it,
+the losses of all steps come down after it. How a step is made stands in `steps`.
 """
 
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -19,21 +16,20 @@ import numpy as np
 import numpy.typing as npt
 
 from fastmlp.checks import check_batches, check_suits
-from fastmlp.dropout import Dropout, Masks
-from fastmlp.errors import ConfigError, DivergenceError, FastMLPError
-from fastmlp.examples import Batch, Examples
+from fastmlp.dropout import Dropout
+from fastmlp.errors import ConfigError, DivergenceError
+from fastmlp.examples import Examples
 from fastmlp.good_state import GoodState, Kept, Moment
 from fastmlp.network import Network
 from fastmlp.optimizers import Optimizer
 from fastmlp.parameters import Tensors, tensors_of
 from fastmlp.progress import Progress
-from fastmlp.recording import Recording
 from fastmlp.schedules import Schedule
 from fastmlp.seeds import Stream, generator
+from fastmlp.steps import Steps
 
 Array = Any
 SILENCE = Progress()
-MOST_RECORDINGS = 4     # kept: whole stretches, the end of an epoch, and what a last, shorter epoch needs
 
 
 @dataclass(frozen=True)
@@ -70,7 +66,7 @@ class Divergence:
     lr: float
 
 
-class Trainer:
+class Trainer(Steps):
     """Everything the future of a training depends on, in one place.
 
     Parameters
@@ -132,20 +128,16 @@ class Trainer:
             raise ConfigError(f"examples of {examples.n_features} features, {examples.n_classes} classes and "
                               f"{examples.dtype} do not fit a network of {network.spec.n_inputs}, "
                               f"{network.spec.n_classes} and {network.dtype}")
-        self.network, self.examples, self.optimizer, self.schedule = network, examples, optimizer, schedule
-        self.batch_size, self.bn_decay, self.shuffle = batch_size, bn_decay, shuffle
-        self.dropout, self.label_smoothing = dropout if dropout is not None and dropout.rate else None, label_smoothing
+        super().__init__(network, examples, optimizer, bn_decay=bn_decay, label_smoothing=label_smoothing,
+                         dropout=dropout if dropout is not None and dropout.rate else None, record=record)
+        self.schedule, self.batch_size, self.shuffle = schedule, batch_size, shuffle
         self.rng, self.move_rng = generator(seed, Stream.ORDER), generator(seed, Stream.AUGMENTATION)
         self.step = self.epoch = self.position = 0
         self.rate_factor = 1.0
         self.snapshot_steps, self.snapshots = frozenset(snapshot_steps), dict[int, Tensors]()
-        self.record = record and network.backend.records
-        self._recordings: dict[tuple[int, ...], Recording] = {}
-        self._seen: set[tuple[int, ...]] = set()        # stretches of steps that have run, call by call
         optimizer.prepare(network)
         self.frozen: list[Divergence | None] = [None] * network.members
         self.states = GoodState(network, optimizer, self.moment())
-        self._batches: dict[int, Batch] = {}
 
     @property
     def generators(self) -> list[np.random.Generator]:
@@ -248,16 +240,6 @@ class Trainer:
         """Put the frozen members' parts of the state back to what they were before they diverged."""
         self.states.restore_members(np.flatnonzero(self.is_frozen))
 
-    def _circumstances(self, sizes: tuple[int, ...]) -> list[Any]:
-        """What a step takes for granted, next to its arguments: memory, objects and numbers."""
-        network, examples, optimizer = self.network, self.examples, self.optimizer
-        buffers = [part for n in sorted(set(sizes))
-                   for part in (self._batch(n), network.reserve(n, self.dropout is not None))]
-        settings = [value for name, value in sorted(vars(optimizer).items()) if name not in ("state", "step")]
-        return [network, network.l2, examples, examples.data, examples.labels, examples.sample_weight, optimizer,
-                *optimizer.state.values(), *buffers, *settings, self.bn_decay, self.label_smoothing,
-                0.0 if self.dropout is None else self.dropout.rate]
-
     def _stretches(self, n_steps: int, first: int = 0) -> list[tuple[int, ...]]:
         """Batch sizes of an epoch's steps from `first` on, grouped as they run together: one by one, or as recorded.
 
@@ -271,70 +253,6 @@ class Trainer:
         due = {step - (self.step - self.position) for step in self.snapshot_steps}
         bounds = {*range(0, n_steps, at_once), first, n_steps, *(due & set(range(n_steps)))}
         return [tuple(sizes[start:end]) for start, end in pairwise(sorted(bound for bound in bounds if bound >= first))]
-
-    @property
-    def _statistics_begun(self) -> bool:
-        return self.network.has_running or not self.network.running.shape[0]
-
-    def _run(self, sizes: tuple[int, ...], *arrays: Array | None) -> None:
-        """Make some steps: one after the other at first, recorded when the same come again.
-
-        The first time, they compile and load what they need, which a recording must not do, and the first step of all
-        begins the running statistics. The arrays are those of `make_steps`.
-        """
-        recording = None
-        if self.record and sizes in self._seen and self._statistics_begun:
-            recording = self._recording(sizes, arrays)
-        if recording is None:
-            self.make_steps(sizes, *arrays)
-            self._seen.add(sizes)
-        else:
-            recording.replay(*arrays)
-
-    def _recording(self, sizes: tuple[int, ...], arrays: tuple[Array | None, ...]) -> Recording | None:
-        """The recording of steps of these sizes; None, and a warning, where the device cannot record."""
-        recording, circumstances = self._recordings.pop(sizes, None), self._circumstances(sizes)
-        if recording is None or not recording.holds_under(circumstances):
-            try:
-                recording = Recording(self.network.backend, partial(self.make_steps, sizes), arrays, circumstances)
-            except FastMLPError:
-                raise
-            except RuntimeError as error:               # CuPy's and CUDA's; the numbers are the same without
-                self.record = False
-                warnings.warn(f"steps cannot be recorded ({type(error).__name__}: {str(error)[:200]}), so every kernel "
-                              f"is launched by itself, which is slower", RuntimeWarning, stacklevel=3)
-                return None
-            while len(self._recordings) >= MOST_RECORDINGS:
-                self._recordings.pop(next(iter(self._recordings)))
-        self._recordings[sizes] = recording             # the last used one is last
-        return recording
-
-    def _batch(self, n: int) -> Batch:
-        """The arrays of a batch of n; those of the two sizes that were last used are kept."""
-        batch = self._batches.pop(n, None)
-        if batch is None or batch.source is not self.examples:
-            while len(self._batches) >= 2:
-                self._batches.pop(next(iter(self._batches)))
-            batch = self.examples.new_batch(n)
-        self._batches[n] = batch
-        return batch
-
-    def make_steps(self, sizes: tuple[int, ...], rows: Array, plan: Array, keys: Array | None, losses: Array) -> None:
-        """One step after the other: read a batch, loss and gradient, update.
-
-        sizes of the n batches; rows (their sum,), or with moves (4, their sum); plan (n, M + constants): each step's
-        rates, then what its optimizer wants besides; keys (n, layers, M) of dropout, or None  ->  losses (n, M)
-        """
-        network, start = self.network, 0
-        for k, n in enumerate(sizes):
-            batch = self._batch(n)
-            self.examples.read(rows[..., start:start + n], batch)
-            masks = None if keys is None or self.dropout is None else Masks(self.dropout.rate, keys[k, ...])
-            network.loss_and_gradient(batch.x, batch.targets, batch.weights, losses[k, ...], masks=masks,
-                                      label_smoothing=self.label_smoothing)
-            self.optimizer.update(network, plan[k, :network.members], plan[k, network.members:])
-            network.update_running(self.bn_decay)
-            start += n
 
     def _find_divergence(self, losses: npt.NDArray[Any], rates: npt.NDArray[np.float64]) -> None:
         """Look at the losses (steps, M) of the steps that come after `step`, made at these rates."""

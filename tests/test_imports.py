@@ -21,7 +21,7 @@ GROUND_FLOORS = [
     "kernels.cuda_modules", "kernels.cublas", "kernels.cupy_fused", "kernels", "gpu", "backend", "initializers",
     "schedules", "layout", "layers", "dropout", "checks", "data.rows_on_disk", "data.validate", "data.standardize",
     "network", "parameters", "shuffling", "augmentation", "examples", "optimizers", "evaluation", "history",
-    "progress", "recording", "good_state", "trainer", "precise_bn", "checkpoints", "training",
+    "progress", "recording", "steps", "good_state", "trainer", "precise_bn", "checkpoints", "training",
 ]
 
 

@@ -8,7 +8,8 @@ import pytest
 from fastmlp.command_options import GradcheckOptions, PredictOptions
 from fastmlp.config import TrainOptions
 from fastmlp.errors import ConfigError
-from fastmlp.options import build, count_or_fraction, flag, memory_size, number_ranges, plain, read_toml, rules
+from fastmlp.option_values import count_or_fraction, memory_size, number_ranges
+from fastmlp.options import build, flag, plain, read_toml, rules
 
 #: The flags that other work relies on.
 PROMISED = {
