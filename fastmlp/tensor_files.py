@@ -34,7 +34,7 @@ def write_tensors(path: Path, header: dict[str, Any], tensors: dict[str, npt.NDA
     # safetensors writes an array's memory as it lies there.
     tensors = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
     header = {**header, DIGEST: digest_of(header, tensors)}
-    write_atomically(path, save(tensors, metadata={HEADER: json.dumps(header, allow_nan=False)}))
+    write_atomically(path, save(tensors, metadata={HEADER: json.dumps(header)}))
 
 
 def read_tensors(path: Path, format: str, what: str,

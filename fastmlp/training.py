@@ -73,7 +73,8 @@ def train(trainer: Trainer, total_steps: int, *, parts: Mapping[str, Examples], 
         if not history.rows:
             history.rows.append(_measure(trainer, parts))
         while trainer.step < total_steps:
-            report = trainer.run_epoch(total_steps - trainer.step, watcher, _pauses(should_stop, keeper))
+            pause = _Pause(should_stop, keeper)
+            report = trainer.run_epoch(total_steps - trainer.step, watcher, pause)
             if len(report.losses):
                 history.add_epoch(report.seconds, report.n_examples, goes_on=report.first > 0, n=trainer.examples.n)
             if report.complete:
@@ -84,7 +85,7 @@ def train(trainer: Trainer, total_steps: int, *, parts: Mapping[str, Examples], 
                 row = _measure(trainer, parts if due else {})
                 history.rows.append(row)
                 watcher.epoch_done(row)
-            stopped = not report.complete and should_stop is not None and should_stop()
+            stopped = not report.complete and pause.for_good
             if keeper is not None and (stopped or keeper.wants(trainer, total_steps)):
                 keeper.save(trainer, history)
             if stopped:
@@ -96,11 +97,16 @@ def train(trainer: Trainer, total_steps: int, *, parts: Mapping[str, Examples], 
     return history
 
 
-def _pauses(should_stop: Callable[[], bool] | None, keeper: Keeper | None) -> Callable[[], bool]:
+class _Pause:
     """When to stop amid an epoch: when asked to, or to save; but not before one more step has been made."""
-    asked = itertools.count()
-    return lambda: (should_stop is not None and should_stop()) or (
-        next(asked) > 0 and keeper is not None and keeper.is_time())
+
+    def __init__(self, should_stop: Callable[[], bool] | None, keeper: Keeper | None) -> None:
+        self._should_stop, self._keeper, self._asked = should_stop, keeper, itertools.count()
+        self.for_good = False
+
+    def __call__(self) -> bool:
+        self.for_good = self._should_stop is not None and self._should_stop()
+        return self.for_good or (next(self._asked) > 0 and self._keeper is not None and self._keeper.is_time())
 
 
 def _measure(trainer: Trainer, parts: Mapping[str, Examples]) -> Row:

@@ -1,17 +1,15 @@
 """save and load."""
 
-import json
 
 import numpy as np
 import pandas as pd
 import pytest
-from safetensors import safe_open
-from safetensors.numpy import load_file, save_file
 
 from fastmlp.backend import resolve
 from fastmlp.errors import DataError, ModelFileError
 from fastmlp.estimator import MLPClassifier
-from fastmlp.model import load_model, save_model
+from fastmlp.model import FORMAT, load_model, save_model
+from fastmlp.tensor_files import read_tensors, write_tensors
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -118,10 +116,9 @@ def test_the_file_is_a_model_for_everyone_else_too(data, tmp_path):
 def test_damaged_parameters(data, tmp_path, parameters):
     path = tmp_path / "m.safetensors"
     make().fit(*data).save(path)
-    with safe_open(path, "numpy") as file:
-        header = json.loads(file.metadata()["fastmlp"])
+    header, tensors = read_tensors(path, FORMAT, "model", ModelFileError)
     header["extra"]["parameters"] = parameters
-    save_file(load_file(path), path, {"fastmlp": json.dumps(header)})
+    write_tensors(path, header, tensors)
     with pytest.raises(ModelFileError, match="its parameters are not those of a classifier"):
         MLPClassifier.load(path)
 
@@ -129,10 +126,9 @@ def test_damaged_parameters(data, tmp_path, parameters):
 def test_damaged_extra(data, tmp_path):
     path = tmp_path / "m.safetensors"
     make().fit(*data).save(path)
-    with safe_open(path, "numpy") as file:
-        header = json.loads(file.metadata()["fastmlp"])
-    save_file(load_file(path), path, {"fastmlp": json.dumps({**header, "extra": [1]})})
-    with pytest.raises(ModelFileError, match="extra"):
+    header, tensors = read_tensors(path, FORMAT, "model", ModelFileError)
+    write_tensors(path, {**header, "extra": [1]}, tensors)
+    with pytest.raises(ModelFileError, match="its extra data are no table"):
         MLPClassifier.load(path)
 
 
