@@ -113,16 +113,11 @@ def predict_logits(network: Network, examples: Examples) -> npt.NDArray[Any]:
     return logits
 
 
-def predict_scores(network: Network, examples: Examples) -> npt.NDArray[Any]:
-    """Outputs whose softmax is the probability of each class, (n, C), on the host.
+def predict_ballots(network: Network, examples: Examples) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+    """Outputs whose softmax is the probability of each class, and the members' votes for it: both (n, C), on the host.
 
     A lone network's logits; of several members, whose probabilities are averaged, the logarithm of that mean.
     """
-    return predict_ballots(network, examples)[0]
-
-
-def predict_ballots(network: Network, examples: Examples) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
-    """The outputs of `predict_scores`, and how many members vote for each class: both (n, C), on the host."""
     if network.members == 1:
         logits = predict_logits(network, examples)
         return logits[0], count_votes(logits)

@@ -21,6 +21,7 @@ def trained(make_trainer):
         trainer = make_trainer(members=3, optimizer=OPTIMIZERS[optimizer]())
         trainer.run_epoch()
         good = GoodState(trainer.network, trainer.optimizer, trainer.moment())
+        assert good.good.moment.step == trainer.step == 3
         then = [array.copy() for array in arrays(trainer)]
         trainer.run_epoch()
         return trainer, good, then
@@ -94,9 +95,24 @@ def test_no_more_than_two_states_are_kept_in_memory(trained):
     for _ in range(4):
         good.keep(trainer.optimizer, trainer.moment())
         good.confirm()
-        places.add(id(good.good.parameters))
+        kept = [good.good.parameters, good.good.running, *good.good.remembered["state"].values()]
+        places.add(tuple(array.__array_interface__["data"][0] for array in kept))
         trainer.run_epoch()
     assert len(places) == 2
+
+
+def test_a_member_from_before_the_first_step_predicts_as_it_did_then(make_trainer):
+    """By then there are running statistics, which the other members need: its own are made to change nothing."""
+    trainer = make_trainer(members=3)
+    good, before = GoodState(trainer.network, trainer.optimizer, trainer.moment()), evaluate(trainer.network,
+                                                                                             trainer.examples)
+    trainer.run_epoch()
+    after = evaluate(trainer.network, trainer.examples)
+    good.restore_members([1])
+    again = evaluate(trainer.network, trainer.examples)
+    assert again.cost[1] == pytest.approx(before.cost[1], rel=1e-12)
+    assert np.array_equal(again.cost[[0, 2]], after.cost[[0, 2]])
+    assert not np.isclose(after.cost[1], before.cost[1], rtol=1e-2)
 
 
 class Exploding(SGD):

@@ -31,6 +31,7 @@ def test_one_cycle_begins_low_peaks_after_the_warm_up_and_ends_at_its_minimum():
     assert lr.argmax() == 20
     assert lr[20] == 0.5
     assert lr[100] == 1e-4
+    assert lr[[10, 60]] == pytest.approx([(0.02 + 0.5) / 2, (0.5 + 1e-4) / 2])     # half way of half a cosine
     assert np.all(np.diff(lr[:21]) > 0)
     assert np.all(np.diff(lr[20:]) < 0)
 
