@@ -182,7 +182,7 @@ def test_cifar10_draws_validation_from_its_training_batches(small, cifar10_dir):
     np.testing.assert_array_equal(np.bincount(data.y_val), np.full(10, 2))
     np.testing.assert_array_equal(data.x_test, small.images["test_batch"])
     assert data.image_shape == (3, 32, 32)
-    assert data.classes[3] == "cat"
+    assert (data.name, data.classes[3]) == ("cifar10", "cat")
     everything = {row.tobytes() for name in small.images if name != "test_batch" for row in small.images[name]}
     assert {row.tobytes() for row in np.concatenate([data.x_train, data.x_val])} == everything
 

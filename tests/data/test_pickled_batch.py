@@ -3,6 +3,7 @@
 import collections
 import os
 import pickle
+import pickletools
 import struct
 import subprocess
 import sys
@@ -54,6 +55,14 @@ def test_both_spellings_of_the_texts_encoding_are_known(small, name):
     assert data.count(b"X\x06\x00\x00\x00latin1") == 1
     again = data.replace(b"X\x06\x00\x00\x00latin1", b"X" + len(name).to_bytes(4, "little") + name)
     np.testing.assert_array_equal(read(again)[0], IMAGES)
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_a_batch_that_remembers_more_than_a_byte_can_number_is_read(protocol):
+    names = [b"%d.png" % number for number in range(300)]       # each is remembered, and the second time looked up
+    data = pickle.dumps({"filenames": names * 2, "labels": LABELS.tolist(), "data": IMAGES}, protocol)
+    assert "LONG_BINGET" in {instruction.name for instruction, *_ in pickletools.genops(data)}
+    np.testing.assert_array_equal(read(data)[0], IMAGES)
 
 
 class Call:
