@@ -323,7 +323,11 @@ def damaged(path, change):
     (lambda header, tensors: header["state"].update(generators=[]), "ValueError"),
     (lambda header, tensors: header["state"].update(generators=[{}, {}]), "not a whole checkpoint"),
     (lambda header, tensors: header["state"].update(rows=[["step", "epoch", "lr", "loss"]]), "KeyError.*history"),
-    (lambda header, tensors: header["state"].update(step=-1), "step cannot be so"),
+    *((lambda header, tensors, name=name, value=value: header["state"].update({name: value}), f": {word} cannot be so")
+      for name, value, word in (
+          ("step", -1, "step"), ("position", 3, "position"), ("rate_factor", 1.5, "rate_factor"),
+          ("snapshots", [0.5], "snapshots"), ("rows", [["step"]], "rows"), ("epoch_seconds", [1.0], "epochs"),
+          ("frozen", [], "frozen"))),
     (lambda header, tensors: tensors.update({"now.parameters": np.zeros(3)}), r"now.parameters is float64 \(3,\) and"),
     (lambda header, tensors: tensors.pop("good.running"), "KeyError.*good.running"),
     (lambda header, tensors: header.update(format="fastmlp-model-1"), "not a checkpoint written by fastmlp"),
