@@ -107,6 +107,7 @@ def test_trainings_in_two_threads_at_once_do_not_touch_each_other(kernels, alone
 
 @forks
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*fork.*:RuntimeWarning")       # JAX's, where another test has imported it
 def test_processes_forked_amid_a_training_train_as_if_alone(kernels, alone):
     """The parent has threads that the children have not: its own, those of the compiled kernels, those of BLAS."""
     stop, going_on = threading.Event(), begun(kernels, 1)

@@ -77,6 +77,16 @@ def test_where_all_weights_are_zero_the_logits_are_the_biases(cpu, hidden, batch
     assert network.by_member(top.y).tolist() == [[[1.0, -2.0]] * 5, [[3.0, 0.5]] * 5]
 
 
+@pytest.mark.parametrize(("loss", "expected"), [("cross-entropy", math.log(2)), ("hinge", 1.0)])
+def test_the_loss_of_equal_logits_is_that_of_chance_and_there_is_no_penalty_unless_asked_for(cpu, loss, expected):
+    network, value = Network(NetworkSpec(3, (), 2, loss=loss), cpu), np.empty(1, np.float32)
+    network.views()["w0"][...] = 1.0
+    targets = np.array([[0, 1], [1, 0]], np.float32)
+    network.loss_and_gradient(np.ones((2, 3), np.float32), targets, np.full(2, 0.5, np.float32), value)
+    assert_close(value, [expected], 1e-7)
+    assert network.penalty().tolist() == [0.0]
+
+
 @pytest.mark.parametrize("loss", ["cross-entropy", "hinge"])
 @pytest.mark.parametrize(("hidden", "batch_norm"), [((), False), ((5,), True), ((6, 4, 5), True), ((6, 4, 5), False)])
 def test_gradients_of_a_population_are_those_of_its_members(cpu, hidden, batch_norm, loss):

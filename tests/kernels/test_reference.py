@@ -67,6 +67,8 @@ def test_weights_of_a_batch_are_shares_and_zeros_where_all_are_zero():
     sample_weight, weights = np.array([1.0, 3.0, 0.0, 0.0]), np.empty(2)
     reference.batch_weights(sample_weight, np.array([1, 0]), weights, xp=np)
     assert weights.tolist() == [0.75, 0.25]
+    reference.batch_weights(sample_weight / 64, np.array([1, 0]), weights, xp=np)       # which sum to less than 1
+    assert weights.tolist() == [0.75, 0.25]
     reference.batch_weights(sample_weight, np.array([2, 3]), weights, xp=np)
     assert weights.tolist() == [0.0, 0.0]
 
@@ -175,6 +177,10 @@ def test_cross_entropy_of_huge_logits_is_finite_and_exact(dtype):
     reference.cross_entropy(logits, targets, weights, loss, glogits, xp=np)
     assert loss[0] == 0.5 * 1e4
     assert glogits.tolist() == [[[0.0, 0.0], [-0.5, 0.5]]]
+    logits = np.array([[[1e4, 0.0], [-1e4, -1e4]]], dtype)      # each has its own maximum
+    reference.cross_entropy(logits, targets, weights, loss, glogits, xp=np)
+    assert_close(loss[0], 0.5 * math.log(2), 1e-7)
+    assert glogits.tolist() == [[[0.0, 0.0], [-0.25, 0.25]]]
 
 
 def test_hinge_sums_the_margins_of_the_wrong_classes(rng):
