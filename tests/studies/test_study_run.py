@@ -15,6 +15,7 @@ from fastmlp.interrupts import Interruption
 from fastmlp.studies import training
 from fastmlp.studies.run import run_studies
 
+EMPTY = {"svg": b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1 1"></svg>'}
 QUICK = ["--data", "digits", "--quick", "--seeds", "2", "--device", "cpu"]
 
 
@@ -35,6 +36,13 @@ def trained(monkeypatch):
     return counted
 
 
+@pytest.fixture
+def without_pixels(monkeypatch):
+    """Pictures are made and not painted, which would take half of a quick study's time."""
+    monkeypatch.setattr("fastmlp.studies.pictures._save", lambda _, picture, kind: picture.write(EMPTY[kind]))
+
+
+@pytest.mark.usefixtures("without_pixels")
 def test_a_study_leaves_a_page_and_its_trials_which_are_trained_once(tmp_path, trained):
     folder, report = run_studies(["003-init-sensitivity", "000-depth"], options(tmp_path / "out"))
     assert {"report.html", "report.md", "trials", "tables", "figures"} <= {path.name for path in folder.iterdir()}
@@ -47,6 +55,7 @@ def test_a_study_leaves_a_page_and_its_trials_which_are_trained_once(tmp_path, t
     assert len(trained) == 21
 
 
+@pytest.mark.usefixtures("without_pixels")
 def test_studies_that_keep_different_things_of_a_trial_lose_none_of_them(tmp_path, trained):
     for names in (["001-depth"], ["improvements"]):
         run_studies(names, options(tmp_path))
@@ -55,6 +64,7 @@ def test_studies_that_keep_different_things_of_a_trial_lose_none_of_them(tmp_pat
     assert len(trained) == before
 
 
+@pytest.mark.usefixtures("without_pixels")
 def test_trained_together_or_alone_a_trial_is_the_same(tmp_path):
     _, together = run_studies(["000-init-sensitivity"], options(tmp_path / "together"))
     folder = tmp_path / "alone"
@@ -67,6 +77,7 @@ def test_trained_together_or_alone_a_trial_is_the_same(tmp_path):
         assert one.mean == pytest.approx(other.mean, rel=1e-4)
 
 
+@pytest.mark.usefixtures("without_pixels")
 def test_seeds_differ_in_weights_order_and_split(tmp_path):
     _, report = run_studies(["000-depth"], options(tmp_path))
     assert all(" ± " in cell and cell[-4:] != " ± 0" for cell in report.findings[0].tables[0].rows[0][1:])
@@ -83,12 +94,14 @@ def test_weights_are_shown_as_images(tmp_path):
     assert [f.png for f in again.findings[0].figures] == [f.png for f in report.findings[0].figures]
 
 
+@pytest.mark.usefixtures("without_pixels")
 def test_other_data_than_the_reports_are_compared_with_nothing(tmp_path):
     _, report = run_studies(["004-final"], options(tmp_path))
     assert [comparison.lies_within for comparison in report.findings[0].comparisons] == [None]
     assert "cannot be compared" in dict(report.circumstances)["data"]
 
 
+@pytest.mark.usefixtures("without_pixels")
 def test_a_folder_with_trials_on_other_data_is_refused(tmp_path):
     file, out = tmp_path / "own.csv", tmp_path / "out"
     for period in (5, 7):
@@ -112,14 +125,16 @@ def test_a_folder_is_made_once_the_data_are_there_and_before_anything_is_trained
     assert not trained
 
 
+@pytest.mark.usefixtures("without_pixels")
 def test_the_page_tells_a_command_that_can_be_copied(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my own.csv").write_text("\n".join(["a,kind", *(f"{k % 7},{k % 3}" for k in range(300))]))
-    given = ["study", "003-gradient-tables", "--data", "my own.csv", "--target", "kind", "--seeds", "2", "--quick"]
+    given = ["study", "004-final", "--data", "my own.csv", "--target", "kind", "--seeds", "2", "--quick"]
     assert main([*given, "--quiet", "--out", "out"]) == 0
     assert f"<dd>{escape(shlex.join(['fastmlp', *given]))}</dd>" in (tmp_path / "out" / "report.html").read_text()
 
 
+@pytest.mark.usefixtures("without_pixels")
 def test_an_interruption_keeps_what_is_finished_and_the_same_command_goes_on(tmp_path, monkeypatch, trained):
     lines, trials = [], tmp_path / "trials"
 
