@@ -57,6 +57,10 @@ class EpochReport:
     complete: bool
 
 
+#: What helps where a loss becomes infinite.
+REMEDY = "try a lower learning rate, or standardize by feature if the inputs are large"
+
+
 @dataclass(frozen=True)
 class Divergence:
     """What happened to a member: in words, at which step (counted from 1; 0 before the first), at which rate."""
@@ -275,8 +279,7 @@ class Trainer(Steps):
                 return
         self._go_back(self.states.restore())
         who = f" in member {member}, the last of {members} that had not diverged" if members > 1 else ""
-        remedy = ("try a lower learning rate, or standardize by feature if the inputs are large" if step else
-                  "the inputs, the initial weights or the penalty are too large")
+        remedy = REMEDY if step else "the inputs, the initial weights or the penalty are too large"
         raise DivergenceError(f"{what} at step {step}, learning rate {lr:.3g}{who}: the state of the last good epoch "
                               f"is kept; {remedy}", step=step, lr=lr)
 
