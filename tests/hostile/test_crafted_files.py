@@ -362,3 +362,10 @@ def test_text_beyond_the_last_character_is_refused_before_python_meets_it(tmp_pa
             read(tmp_path / "data.npz")
     with pytest.raises(DataError, match=r"y\.npy: the label of row 3 is no text"):
         load_dataset(tmp_path / "x.npy", target=str(tmp_path / "y.npy"))
+
+
+@pytest.mark.parametrize("digits", [20, 309, 400])
+def test_the_first_whole_number_that_64_bits_do_not_hold_is_named(tmp_path, digits):
+    (tmp_path / "data.csv").write_text("a,kind\n1,x\n" + "9" * digits + ",y\n")
+    with pytest.raises(DataError, match=r"data\.csv: column 'a' has 99999.* in row 1, more than 64 bits hold"):
+        load_dataset(tmp_path / "data.csv", target="kind")
