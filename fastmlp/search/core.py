@@ -72,7 +72,7 @@ class Search:
         self._say, self._watcher = say, watcher
         self.given = make_space(options.space, base)
         self._standardizer = Standardizer.fit(data.x_train, base.standardize)      # type: ignore[arg-type]
-        check_sampler(options.sampler, self.given)
+        check_sampler(options.sampler)
         self.storage = storage()
         try:
             self.ledger = Ledger(self.storage, options, self.given, base.seed,

@@ -216,7 +216,6 @@ def test_what_makes_no_sense_ends_with_one_sentence_and_no_folder(tmp_path, caps
 @pytest.mark.parametrize(("package", "words", "named"), [
     ("optuna", [], ["pip install 'fastmlp[search]'"]),
     ("torch", ["--sampler", "gp"], ["--sampler gp", "pip install torch"]),
-    ("cmaes", ["--sampler", "cmaes"], ["--sampler cmaes", "pip install cmaes"]),
 ])
 def test_a_missing_package_is_named_and_leaves_no_folder(tmp_path, capsys, monkeypatch, package, words, named):
     monkeypatch.chdir(tmp_path)
@@ -225,14 +224,6 @@ def test_a_missing_package_is_named_and_leaves_no_folder(tmp_path, capsys, monke
     message = capsys.readouterr().err
     assert all(word in message for word in named), message
     assert message.strip().count("\n") == 0
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_sampler_that_would_draw_at_random_is_refused(tmp_path, capsys, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("fastmlp.search.samplers.find_spec", lambda _: True)
-    assert main(["search", *SMALL, "--sampler", "cmaes", "--space", "l2=1e-5..1e-1", "--space", "init=he,xavier"]) == 2
-    assert "--sampler cmaes needs two ranges or more in --space" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
