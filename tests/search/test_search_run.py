@@ -4,6 +4,7 @@ import contextlib
 import csv
 import json
 import pkgutil
+import shutil
 import signal
 import sqlite3
 import sys
@@ -388,3 +389,20 @@ def test_data_that_differ_in_one_late_number_are_another_search(tmp_path, capsys
                      "--out", str(tmp_path / "out")])
     assert code == 2
     assert "holds another search 'search', of the data" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", [
+    "UPDATE trial_user_attributes SET value_json = '[['", "UPDATE trial_user_attributes SET value_json = 'null'",
+    "UPDATE trial_params SET distribution_json = '{\"name\": \"X\"}'", "UPDATE trials SET state = 'NEVER'",
+    "UPDATE study_user_attributes SET value_json = '7'", "DELETE FROM trial_user_attributes",
+    "DELETE FROM trial_params"])
+def test_a_database_that_holds_something_else_is_refused_in_a_sentence(finished, tmp_path, capsys, damage):
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    with contextlib.closing(sqlite3.connect(out / "search.db")) as database, database:
+        database.execute(damage)
+    assert main(["search", *SMALL, "--space", "l2=1e-5..1e-1", "--space", "hidden=12,20-12", "--trials", "8", "--seeds",
+                 "2", "--out", str(out)]) == 2
+    message = capsys.readouterr().err
+    assert f"{out / 'search.db'} holds what no search of fastmlp wrote" in message
+    assert message.count("\n") == 1
