@@ -8,6 +8,7 @@ whole or not at all.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import shlex
 import time
@@ -24,7 +25,7 @@ from fastmlp.good_state import Kept, Moment
 from fastmlp.history import History
 from fastmlp.intervals import Interval
 from fastmlp.parameters import tensors_of
-from fastmlp.run_folders import CHECKPOINTS
+from fastmlp.run_folders import CHECKPOINTS, RESULT_FILE
 from fastmlp.tensor_files import read_tensors, write_tensors
 from fastmlp.trainer import Divergence, Trainer
 
@@ -115,8 +116,7 @@ class Keeper:
 
     def clear(self) -> None:
         """Remove the checkpoints of a run that has ended."""
-        for path in checkpoint_files(self.folder):
-            path.unlink(missing_ok=True)
+        clear_checkpoints(self.folder)
 
 
 def checkpoint_file(folder: Path, training: int) -> Path:
@@ -129,6 +129,13 @@ def checkpoint_files(folder: Path) -> list[Path]:
     return sorted(folder.glob(CHECKPOINTS))
 
 
+def clear_checkpoints(folder: Path) -> None:
+    """Remove those of a run that has ended. Where they cannot be removed they do no harm: its result is looked at."""
+    for path in checkpoint_files(folder):
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
 def read_header(folder: Path) -> dict[str, Any]:
     """Under which circumstances a run's checkpoints were made.
 
@@ -139,8 +146,9 @@ def read_header(folder: Path) -> dict[str, Any]:
     """
     files = checkpoint_files(folder)
     if not files:
+        again = "in another folder" if (folder / RESULT_FILE).exists() else f"with --out {folder}"
         raise CheckpointError(f"--resume {folder}: there is no checkpoint in it; what was stopped before the first is "
-                              f"begun again with --out {folder}")
+                              f"begun again {again}")
     return read_tensors(files[-1], FORMAT, "checkpoint", CheckpointError)[0]
 
 

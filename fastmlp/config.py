@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -223,12 +224,12 @@ class TrainOptions:
             return replace(self, step_size=step_size)
         return replace(self, epochs=self.epochs or DEFAULT_EPOCHS)
 
-    def snapshot_steps(self, n_train: int) -> tuple[int, ...]:
+    def snapshot_steps(self, n_train: int) -> Sequence[int]:
         """Steps after which snapshots are kept: the ends of all cycles but the last, whose is the trained network."""
         step_size = self.resolved(n_train).step_size
         if not self.snapshots or step_size is None:
             return ()
-        return tuple(2 * step_size * k for k in range(1, self.cycles))
+        return range(2 * step_size, 2 * step_size * self.cycles, 2 * step_size)
 
     def total_steps(self, n_train: int) -> int:
         """Updates of the whole training."""

@@ -28,7 +28,7 @@ from fastmlp.options import from_python, rules
 from fastmlp.parameters import joined, make_network
 from fastmlp.progress import Progress, make_progress
 from fastmlp.sweeps import SWEEPABLE, Member, Sweep, combinations, make_members, own_members
-from fastmlp.trainer import SILENCE
+from fastmlp.trainer import REMEDY, SILENCE
 
 ROW = ("train_loss", "train_cost", "train_accuracy", "val_loss", "val_cost", "val_accuracy")
 OWN_OPTIONS = [name for name, rule in rules(TrainOptions).items() if rule.group in (NETWORK, TRAINING)]
@@ -131,8 +131,8 @@ class Population:
         possible = [k for k, n in enumerate(summary["n"]) if n]
         if not possible:
             step = min(outcome.diverged_at for outcome in self.outcomes if outcome.diverged_at is not None)
-            raise DivergenceError(f"every member of the population diverged, the first at step {step}: try a lower "
-                                  f"learning rate", step=step, lr=math.nan)
+            raise DivergenceError(f"every member of the population diverged, the first at step {step}: {REMEDY}",
+                                  step=step, lr=math.nan)
         sound = [k for k in possible if summary["diverged"][k] <= summary["n"][k]] or possible
         return max(sound, key=lambda k: summary["val_accuracy_mean"][k] or 0.0)
 

@@ -10,14 +10,14 @@ from typing import Any
 
 from fastmlp import __version__
 from fastmlp.backend import Backend
-from fastmlp.checkpoints import Keeper, checkpoint_files, read_header
+from fastmlp.checkpoints import Keeper, checkpoint_files, clear_checkpoints, read_header
 from fastmlp.config import TrainOptions
 from fastmlp.data import Dataset
 from fastmlp.data.fingerprint import fingerprint
 from fastmlp.data.rows_on_disk import RowsOnDisk
 from fastmlp.errors import CheckpointError, ConfigError, OutputError
 from fastmlp.options import build, flag, from_table, plain
-from fastmlp.run_folders import CONFIG_FILE, RESULT_FILE
+from fastmlp.run_folders import CONFIG_FILE, RESULT_FILE, SPACE_FILE
 
 #: Options that may be others when a run goes on: no number depends on them, or what they come to is compared, the data,
 #: where these stay, and the device.
@@ -35,10 +35,12 @@ def resumed_options(folder: Path, given: Mapping[str, Any]) -> TrainOptions:
         Another option is given with another value than the run has.
     """
     if not folder.is_dir():
-        raise CheckpointError(f"--resume {folder}: there is no such folder")
+        raise CheckpointError(f"--resume {folder}: " + (
+            f"it is a file: name the folder, {folder.parent}" if folder.is_file() else "there is no such folder"))
+    if (folder / SPACE_FILE).exists():
+        raise CheckpointError(f"--resume {folder}: it holds a search: the same command fastmlp search goes on with it")
     if _has_ended(folder):
-        for path in checkpoint_files(folder):           # it was killed while it removed them
-            path.unlink(missing_ok=True)
+        clear_checkpoints(folder)                       # it was killed while it removed them
         raise CheckpointError(f"--resume {folder}: that run was not stopped; its result is in {RESULT_FILE}")
     header = read_header(folder)
     if header.get("version") != __version__:
@@ -73,6 +75,12 @@ def _has_ended(folder: Path) -> bool:
     return path.exists() and not stopped
 
 
+def _computed_by(backend: Backend) -> str:
+    """What the last digits depend on: with compiled kernels not on the number of threads."""
+    computer, compiled, _ = backend.description.partition("compiled kernels")
+    return computer + compiled
+
+
 def _shown(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
@@ -85,7 +93,7 @@ def make_keeper(folder: Path, options: TrainOptions, data: Dataset, backend: Bac
         decided["kernels"] = "compiled" if backend.records else "numpy"         # whose last digits differ
     return Keeper(folder, options.checkpoint_every, lambda: {
         "version": __version__, "options": {**plain(options), **decided}, "config": _config(folder),
-        "data": fingerprint(data), "data_memory": memory, "device": backend.name, "computed_by": backend.description})
+        "data": fingerprint(data), "data_memory": memory, "device": backend.name, "computed_by": _computed_by(backend)})
 
 
 def _memory(data: Dataset) -> int | None:
@@ -120,9 +128,9 @@ def check_circumstances(folder: Path, data: Dataset, backend: Backend, say: Call
     if header.get("data") != found:
         raise CheckpointError(f"--resume {folder}: {data.name} holds other data, or other rows to train on, than the "
                               f"run was begun with (fingerprint {found}, not {header.get('data')}): bring those back")
-    if header.get("computed_by") != backend.description:
-        say(f"note   this is {backend.description}, and the run was begun on {header.get('computed_by')}: last digits "
-            f"may differ")
+    if header.get("computed_by") != _computed_by(backend):
+        say(f"note   this is {_computed_by(backend)}, and the run was begun on {header.get('computed_by')}: last "
+            f"digits may differ")
     together = header.get("together")
     if not (together is None or (type(together) is int and together > 0)):
         raise CheckpointError(f"--resume {folder}: its checkpoint says that {together!r:.100} members are trained "

@@ -24,6 +24,8 @@ CONFIG_FILE = "config.json"
 #: ... and those that may lie there from a run that was killed.
 LATER_FILES = (CONFIG_FILE, "history.csv", "members.csv", "summary.csv", "model.safetensors", "curves.png",
                "weights.png", "lr-range.csv", "lr-range.png")
+#: The file that marks a folder as that of a search, which may be gone on with.
+SPACE_FILE = "space.json"
 #: Those from which a run that was stopped goes on.
 CHECKPOINTS = "checkpoint-*.safetensors"
 
@@ -121,6 +123,9 @@ def _clear_unfinished(folder: Path) -> None:
     if any(folder.glob(CHECKPOINTS)):
         raise OutputError(f"{folder} holds a training that was stopped: go on with it by fastmlp train --resume "
                           f"{shlex.quote(str(folder))}, or name another folder")
+    if (folder / SPACE_FILE).exists():
+        raise OutputError(f"{folder} holds a search ({SPACE_FILE}), which the same command fastmlp search goes on "
+                          f"with; name another folder")
     if (folder / RESULT_FILE).exists():
         raise OutputError(f"{folder} already holds a finished run ({RESULT_FILE}); name another folder")
     present = [name for name in (*LATER_FILES, FIRST_FILE) if (folder / name).exists()]

@@ -57,6 +57,10 @@ class EpochReport:
     complete: bool
 
 
+#: What helps where a loss becomes infinite.
+REMEDY = "try a lower learning rate, or standardize by feature if the inputs are large"
+
+
 @dataclass(frozen=True)
 class Divergence:
     """What happened to a member: in words, at which step (counted from 1; 0 before the first), at which rate."""
@@ -134,7 +138,7 @@ class Trainer(Steps):
         self.rng, self.move_rng = generator(seed, Stream.ORDER), generator(seed, Stream.AUGMENTATION)
         self.step = self.epoch = self.position = 0
         self.rate_factor = 1.0
-        self.snapshot_steps, self.snapshots = frozenset(snapshot_steps), dict[int, Tensors]()
+        self.snapshot_steps, self.snapshots = snapshot_steps, dict[int, Tensors]()
         optimizer.prepare(network)
         self.frozen: list[Divergence | None] = [None] * network.members
         self.states = GoodState(network, optimizer, self.moment())
@@ -250,8 +254,8 @@ class Trainer(Steps):
         at_once = self.network.backend.steps_at_once(work) if self.record else 1
         if self.examples.streams:
             at_once = min(at_once, max(1, self.examples.rows_at_once // self.batch_size))
-        due = {step - (self.step - self.position) for step in self.snapshot_steps}
-        bounds = {*range(0, n_steps, at_once), first, n_steps, *(due & set(range(n_steps)))}
+        due = {step for step in range(n_steps) if self.step - self.position + step in self.snapshot_steps}
+        bounds = {*range(0, n_steps, at_once), first, n_steps, *due}
         return [tuple(sizes[start:end]) for start, end in pairwise(sorted(bound for bound in bounds if bound >= first))]
 
     def _find_divergence(self, losses: npt.NDArray[Any], rates: npt.NDArray[np.float64]) -> None:
@@ -275,7 +279,7 @@ class Trainer(Steps):
                 return
         self._go_back(self.states.restore())
         who = f" in member {member}, the last of {members} that had not diverged" if members > 1 else ""
-        remedy = "try a lower learning rate" if step else "the initial weights or the penalty are too large"
+        remedy = REMEDY if step else "the inputs, the initial weights or the penalty are too large"
         raise DivergenceError(f"{what} at step {step}, learning rate {lr:.3g}{who}: the state of the last good epoch "
                               f"is kept; {remedy}", step=step, lr=lr)
 

@@ -1,5 +1,6 @@
 """Trainings are killed, at random and at the worst moments, and go on: the end is that of one that was let be."""
 
+import errno
 import itertools
 import json
 import os
@@ -7,15 +8,20 @@ import re
 import shutil
 import signal
 import time
+from dataclasses import replace
 
 import children
 import numpy as np
 import pytest
 
 from fastmlp import backend, tensor_files
+from fastmlp.building import make_backend
 from fastmlp.cli import main
+from fastmlp.config import TrainOptions
 from fastmlp.errors import CheckpointError, DeviceError, OutputError
 from fastmlp.interrupts import stop_on_interrupt
+from fastmlp.resuming import check_circumstances, make_keeper
+from fastmlp.run import load
 from fastmlp.run_folders import run_folder
 from fastmlp.tensor_files import read_tensors, write_tensors
 
@@ -373,3 +379,36 @@ def test_a_folder_in_use_is_not_taken(tmp_path, copied, capsys):
         assert "is in use by another run" in refused(capsys, "--resume", copied)
     with run_folder(tmp_path / "new"):
         pass
+
+
+def test_a_checkpoint_in_place_of_its_folder_says_what_to_name(copied, capsys):
+    message = refused(capsys, "--resume", copied / "checkpoint-000.safetensors")
+    assert f"it is a file: name the folder, {copied}" in message
+
+
+def test_who_lost_the_checkpoint_is_not_sent_to_a_folder_that_is_refused(copied, capsys):
+    (copied / "checkpoint-000.safetensors").unlink()
+    assert "begun again in another folder" in refused(capsys, "--resume", copied)      # --out would be refused
+    (copied / "result.json").unlink()
+    assert f"begun again with --out {copied}" in refused(capsys, "--resume", copied)
+
+
+@pytest.mark.parametrize("kernels", ["auto", "numpy"])
+def test_another_number_of_threads_is_a_note_only_where_digits_depend_on_it(stopped, kernels, monkeypatch):
+    options, lines = TrainOptions(data=str(stopped / "data.npz"), kernels=kernels), []
+    data = load(options)
+    begun, now = (make_backend(replace(options, threads=threads)) for threads in (1, 2))
+    keeper = make_keeper(stopped / "run", options, data, begun)
+    monkeypatch.setattr("fastmlp.resuming.read_header", lambda _: keeper._make_circumstances())
+    check_circumstances(stopped / "run", data, now, lines.append)
+    assert len(lines) == (not now.records)              # the compiled kernels' bits are the same
+
+
+def test_a_checkpoint_that_cannot_be_removed_does_not_stop_the_sentence(copied, capsys, monkeypatch):
+    def refuse(self, missing_ok=False):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    result = copied / "result.json"
+    result.write_text(result.read_text().replace('"interrupted"', '"finished"'))
+    monkeypatch.setattr("pathlib.Path.unlink", refuse)
+    assert "that run was not stopped" in refused(capsys, "--resume", copied)

@@ -1,6 +1,7 @@
 """What SECURITY.md promises of the library as a whole; the tests of the readers and of the cache hold the rest."""
 
 import ast
+import inspect
 import json
 import os
 import re
@@ -10,9 +11,11 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+import pytest
 
 import fastmlp
 from fastmlp.data import cifar10
+from fastmlp.search.samplers import CLASSES
 
 PACKAGE = Path(fastmlp.__file__).parent
 TREES = {path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text(encoding="utf-8"))
@@ -68,6 +71,13 @@ def test_numpy_reads_no_pickled_objects():
                 assert words.get("allow_pickle") == "False", f"{name}:{node.lineno}"
                 found += called != "np.save"
     assert found >= 2
+
+
+def test_no_sampler_keeps_pickles_in_the_database_of_a_search():
+    optuna = pytest.importorskip("optuna")
+    kept = {name: "pickle" in Path(inspect.getfile(getattr(optuna.samplers, name))).read_text(encoding="utf-8")
+            for name in (*CLASSES.values(), "CmaEsSampler")}
+    assert [name for name, has_pickles in kept.items() if has_pickles] == ["CmaEsSampler"]     # which is not offered
 
 
 def test_only_known_modules_reach_a_network_or_start_programs():

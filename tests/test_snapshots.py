@@ -1,6 +1,7 @@
 """Snapshots at the ends of cycles, and the ensembles that they and a population's members make."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -43,7 +44,7 @@ def test_snapshots_amid_epochs_are_the_networks_of_these_steps_and_leave_trainin
 def test_they_are_due_where_the_rate_is_lowest_again():
     options = TrainOptions(snapshots=True, cycles=4)
     steps = options.snapshot_steps(1294)
-    assert steps == (120, 240, 360)
+    assert list(steps) == [120, 240, 360]
     assert (make_schedule([options], 1294)(np.array(steps)[:, None]) == 1e-5).all()
     assert TrainOptions(cycles=4).snapshot_steps(1294) == ()
 
@@ -99,3 +100,8 @@ def test_predictions_by_vote_are_for_ensembles(tmp_path, capsys):
     assert main(["predict", path["many"], *vote]) == 0
     result = json.loads((tmp_path / "many" / "result.json").read_text())
     assert f"accuracy {result['ensemble_vote_test_accuracy']:.4f}" in capsys.readouterr().out
+
+
+def test_many_cycles_take_no_memory_for_their_ends(make_trainer):
+    steps = TrainOptions(snapshots=True, cycles=10**6).snapshot_steps(1294)
+    assert sys.getsizeof(make_trainer(snapshot_steps=steps).snapshot_steps) < 1000

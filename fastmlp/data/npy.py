@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from fastmlp.data.dataset import ExampleSet
 from fastmlp.data.rows_on_disk import OpenFile, Rows, RowsOnDisk
-from fastmlp.data.validate import as_numbers
+from fastmlp.data.validate import as_numbers, check_text
 from fastmlp.errors import DataError
 
 Header = tuple[tuple[int, ...], bool, np.dtype[Any]]        # shape, whether in Fortran order, dtype
@@ -153,4 +153,6 @@ def _read_labels(path: Path, of: Path, n_rows: int) -> npt.NDArray[Any]:
     if header[0] != (n_rows,):
         raise DataError(f"{of} has {n_rows} rows, but the shape of its labels in {path} is {header[0]}, not "
                         f"({n_rows},)")
-    return _read_array(file, header, offset)
+    labels = _read_array(file, header, offset)
+    check_text(labels, str(path))
+    return labels

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from fastmlp.data.dataset import ExampleSet
 from fastmlp.data.npy import check_image_axes, check_size, image_shape, read_header
-from fastmlp.data.validate import as_numbers, check_expansion
+from fastmlp.data.validate import as_numbers, check_expansion, check_text
 from fastmlp.errors import DataError
 from fastmlp.memory import free_memory
 
@@ -97,5 +97,7 @@ def _examples(path: Path, x: npt.NDArray[Any], y: npt.NDArray[Any] | None, name:
     check_image_axes(x.shape, f"{path}: {name}")
     if y is not None and y.shape != x.shape[:1]:
         raise DataError(f"{path}: {name} has {len(x)} rows, but the shape of its labels is {y.shape}, not ({len(x)},)")
+    if y is not None:
+        check_text(y, str(path))
     rows = as_numbers(x, f"{path}: {name}").reshape(len(x), math.prod(x.shape[1:]))  # (n, D)
     return ExampleSet(rows, y, image_shape(x.shape))

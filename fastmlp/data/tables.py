@@ -251,12 +251,14 @@ def _first_text(column: Any, first_row: int) -> str:
     if column.dtype.kind not in "OTU":
         return f"column {column.name!r} holds values of the type {column.dtype}"
     words = column.cat.categories.to_series() if hasattr(column, "cat") else column
-    readable = pandas.to_numeric(words, errors="coerce").notna().to_numpy()
+    large = [isinstance(word, int) and not -2**63 <= word < 2**64 for word in words]    # which pandas keeps as objects
+    readable = ~np.array(large) if any(large) else pandas.to_numeric(words, errors="coerce").notna().to_numpy()
     if hasattr(column, "cat"):
         readable = readable[column.cat.codes.to_numpy()]
     row = int(np.argmin(readable))
     value = repr(column.iloc[row])
-    return f"column {column.name!r} has {value if len(value) <= 60 else value[:57] + '...'} in row {first_row + row}"
+    return (f"column {column.name!r} has {value if len(value) <= 60 else value[:57] + '...'} in row {first_row + row}"
+            + (", more than 64 bits hold" if any(large) else ""))
 
 
 def one_line(error: BaseException) -> str:

@@ -6,6 +6,7 @@ Rows and columns in messages are counted from 0, as NumPy and pandas count them.
 from __future__ import annotations
 
 import numbers
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -160,6 +161,19 @@ def check_examples(
         raise DataError(f"{what} has {len(x)} rows, fewer than the {n_classes} classes")
     if np.all(y == y[0]):
         raise DataError(f"the labels hold one class only, {y.tolist()[0]!r}; at least two classes are needed")
+
+
+def check_text(y: npt.NDArray[Any], where: str) -> None:
+    """Raise DataError for labels (n,) from a file whose text has numbers beyond the last character.
+
+    NumPy does not look, and to Python's text they are beyond what its memory is laid out for.
+    """
+    if y.dtype.kind != "U" or not y.nbytes:
+        return
+    characters = np.ascontiguousarray(y).view(np.dtype(np.uint32).newbyteorder(y.dtype.byteorder)).reshape(len(y), -1)
+    beyond = (characters > sys.maxunicode).any(axis=1)                  # (n,)
+    if beyond.any():
+        raise DataError(f"{where}: the label of row {int(beyond.argmax())} is no text: the file is damaged")
 
 
 def encode_labels(y: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int64], npt.NDArray[Any]]:

@@ -31,7 +31,7 @@ from fastmlp.network import Network
 from fastmlp.optimizers import Optimizer
 from fastmlp.progress import Progress, make_progress
 from fastmlp.seeds import Stream, generator
-from fastmlp.trainer import Divergence, EpochReport, Trainer
+from fastmlp.trainer import REMEDY, Divergence, EpochReport, Trainer
 
 INTERRUPTED = "Training interrupted by user."
 
@@ -266,7 +266,7 @@ def _note_divergence(learner: Learner, trainer: Trainer) -> None:
     for member, (before, now) in enumerate(zip(learner.frozen, trainer.frozen, strict=True)):
         if before is None and now is not None:
             warnings.warn(f"member {member} of {len(trainer.frozen)} diverged ({now.what} at step {now.step}, learning "
-                          f"rate {now.lr:.3g}): it is left out of the average; try a lower learning rate",
+                          f"rate {now.lr:.3g}): it is left out of the average; {REMEDY}",
                           RuntimeWarning, stacklevel=7)
     learner.frozen = list(trainer.frozen)
 

@@ -71,12 +71,16 @@ def distinct(labels: Labels, what: str = "the labels") -> Labels:
     Raises
     ------
     DataError
-        For kinds that cannot be sorted together.
+        For kinds that cannot be sorted together, NaN and infinities.
     """
     try:
-        return np.unique(labels)
+        classes = np.unique(labels)
     except TypeError as error:
         raise DataError(f"{what} mix kinds that cannot be sorted ({error}): use numbers or text") from error
+    if classes.dtype.kind == "f" and not np.isfinite(classes).all():
+        raise DataError(f"{what} hold {classes[~np.isfinite(classes)][0]}, which names no class: use finite numbers or "
+                        f"text")
+    return classes
 
 
 def make_data(class_weight: Any, X: npt.NDArray[Any], y: Labels, classes: Labels, sample_weight: Any = None) -> Data:
@@ -124,7 +128,13 @@ def example_weights(sample_weight: Any, n: int) -> npt.NDArray[np.float64] | Non
     """
     if sample_weight is None:
         return None
-    weights = np.asarray(sample_weight, np.float64)
+    try:
+        weights = np.asarray(sample_weight)
+        if weights.dtype.kind == "c":
+            raise TypeError("complex numbers")
+        weights = weights.astype(np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"sample_weight must be one number for each row of X ({error})") from error
     if weights.ndim == 0:
         weights = np.full(n, weights)
     if weights.shape != (n,):
@@ -133,6 +143,9 @@ def example_weights(sample_weight: Any, n: int) -> npt.NDArray[np.float64] | Non
     if not allowed.all():
         row = int(np.argmin(allowed))
         raise DataError(f"sample_weight is {weights[row]} in row {row}; weights must be finite and not negative")
+    with np.errstate(over="ignore"):
+        if not np.isfinite(weights.sum()):
+            raise DataError(f"sample_weight is up to {weights.max():.3g}, and the sum is infinite: divide all of it")
     if not weights.any():
         raise DataError("every sample weight is zero: at least one must be above zero")
     return weights
@@ -154,8 +167,17 @@ def hold_out(data: Data, fraction: float, seed: int) -> tuple[Data, Data]:
 
 
 def draw_seed(random_state: Any) -> int:
-    """An integer is its own seed, as for `fastmlp train`; a generator draws one."""
-    generator = check_random_state(random_state)
+    """An integer is its own seed, as for `fastmlp train`; a generator draws one.
+
+    Raises
+    ------
+    ConfigError
+        It is neither.
+    """
+    try:
+        generator = check_random_state(random_state)
+    except ValueError as error:
+        raise ConfigError(f"random_state = {random_state!r:.100} is no seed: {error}") from error
     return int(random_state) if isinstance(random_state, int | np.integer) else int(generator.randint(2**31 - 1))
 
 

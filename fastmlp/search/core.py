@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 from fastmlp.backend import Backend
 from fastmlp.config import NETWORK, TRAINING, TrainOptions
 from fastmlp.data import Dataset
+from fastmlp.data.fingerprint import fingerprint
 from fastmlp.data.standardize import Standardizer
 from fastmlp.errors import ConfigError, FastMLPError
 from fastmlp.groups import DIVERGED, FINISHED, INTERRUPTED, Outcome, check_parts
@@ -72,7 +72,7 @@ class Search:
         self._say, self._watcher = say, watcher
         self.given = make_space(options.space, base)
         self._standardizer = Standardizer.fit(data.x_train, base.standardize)      # type: ignore[arg-type]
-        check_sampler(options.sampler, self.given)
+        check_sampler(options.sampler)
         self.storage = storage()
         try:
             self.ledger = Ledger(self.storage, options, self.given, base.seed,
@@ -195,13 +195,10 @@ def verdict(outcomes: Sequence[Outcome]) -> dict[str, Any]:
 def identity_of(options: SearchOptions, base: TrainOptions, data: Dataset, given: Space) -> dict[str, Any]:
     """What makes a search this one, by names for people: going on with anything else would mix two searches."""
     parts = " + ".join(str(len(labels)) for labels in (data.y_train, data.y_val, data.y_test))
-    checksum = 0
-    for sample in (data.y_train, data.y_val, data.y_test, data.x_train[:100]):
-        checksum = zlib.crc32(np.ascontiguousarray(sample).tobytes(), checksum)
     searched = [name for name, rule in rules(TrainOptions).items()
                 if name == "standardize" or (rule.group in (NETWORK, TRAINING) and name not in (*ANYWHERE, *given))]
     return {
-        "the data": f"{data.name} ({parts} rows, checksum {checksum:08x})",
+        "the data": f"{data.name} ({parts} rows, fingerprint {fingerprint(data)})",
         "--space": ", ".join(f"{name}={values}" for name, values in given.items()),
         **{f"--{name}": getattr(options, name) for name in ("stages", "sampler", "seeds")},
         **{flag(name): label_of(getattr(base, name)) for name in searched},

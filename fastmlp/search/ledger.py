@@ -248,14 +248,14 @@ class Ledger:
 
     def _records(self) -> list[Record]:
         records: list[Record] = []
-        for stage in range(1, len(self._spaces()) + 1):
+        for stage, space in enumerate(self._spaces(), 1):
             before = len(records)
             trials = self._study(self._stage_name(stage)).get_trials(
                 deepcopy=False, states=(self._trials.COMPLETE, self._trials.PRUNED))
             for trial in sorted(trials, key=lambda trial: trial.user_attrs["place"]):
                 outcome = trial.user_attrs["outcome"]
                 records.append(Record(
-                    before + trial.user_attrs["place"], stage, dict(trial.params),
+                    before + trial.user_attrs["place"], stage, {name: trial.params[name] for name in space},
                     trial.datetime_start.isoformat(" ", "seconds"), outcome["status"],
                     trial.value if outcome["status"] == FINISHED else None, outcome["deviation"], outcome["seconds"]))
         return records

@@ -10,7 +10,7 @@ from fastmlp.options import check, option, rules
 from fastmlp.search.space import NOTATION, SEARCHABLE, Searched, parse_searched
 
 SEARCH = "search"
-SAMPLERS = ("random", "tpe", "qmc", "gp", "cmaes")
+SAMPLERS = ("random", "tpe", "qmc", "gp")
 DEFAULT_TRIALS = 40
 
 
@@ -36,8 +36,8 @@ class SearchOptions:
                                    group=SEARCH, above=0, high=1e6)
     stages: int = option(2, "the first has the whole space; each later one the space around the best quarter of the "
                          "trials before", int, group=SEARCH, low=1, high=10)
-    sampler: str = option("random", "who proposes settings: Optuna's samplers by name; gp needs the package torch, "
-                          "cmaes the package cmaes and two ranges", group=SEARCH, choices=SAMPLERS)
+    sampler: str = option("random", "who proposes settings: Optuna's samplers by name; gp needs the package torch",
+                          group=SEARCH, choices=SAMPLERS)
     seeds: int = option(1, "networks of each setting, of seeds --seed, --seed + 1, ...: their mean validation accuracy "
                         "counts", int, group=SEARCH, low=1, high=1000)
     together: int | None = option(None, "settings to propose at once; those of one shape are trained as one population "

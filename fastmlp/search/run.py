@@ -13,7 +13,7 @@ from fastmlp.backend import Backend
 from fastmlp.building import make_backend
 from fastmlp.config import TrainOptions
 from fastmlp.data import Dataset
-from fastmlp.errors import DivergenceError, OutputError
+from fastmlp.errors import ConfigError, DivergenceError, OutputError
 from fastmlp.files import without_password, write_atomically, write_csv, write_json
 from fastmlp.groups import DIVERGED
 from fastmlp.history import History
@@ -31,7 +31,7 @@ from fastmlp.run import (
     write_circumstances,
     write_results,
 )
-from fastmlp.run_folders import RESULT_FILE, make_run_folder
+from fastmlp.run_folders import RESULT_FILE, SPACE_FILE, make_run_folder
 from fastmlp.search.core import IMPOSSIBLE, POLL, Search, count, wait
 from fastmlp.search.options import SearchOptions
 from fastmlp.search.plots import plot_search
@@ -41,7 +41,6 @@ from fastmlp.search.storage import Storage
 from fastmlp.sweeps import describe
 from fastmlp.training import train
 
-SPACE_FILE = "space.json"       # marks a folder as that of a search, which may be gone on with
 DATABASE = "search.db"
 
 
@@ -110,7 +109,9 @@ def _run(search: Search, folder: Path, backend: Backend, watcher: Progress,
         if result is None:
             result = _searched(search, folder, backend, interrupted, watcher, say)
         else:
-            say(f"this search is finished: {search.storage.name}")
+            total = search.options.total or 0
+            say(f"this search is finished: {search.storage.name}" + (
+                f"; it does not go on to {total} trials: begin another search" if total > result["trials"] else ""))
             _write_tables(folder, search)
             if not (folder / RESULT_FILE).exists():
                 write_json(folder / RESULT_FILE, result)
@@ -146,9 +147,12 @@ def _searched(search: Search, folder: Path, backend: Backend, interrupted: Calla
         return paused
     if best is None:
         records = search.ledger.records()
-        why = f"; the first: {records[0].status}" if records else ""
-        raise DivergenceError(f"none of {count(len(records), 'trial')} could be trained to its end{why}: try lower "
-                              f"learning rates, or --minutes for longer; written to {folder}", step=0, lr=0.0)
+        if not records:
+            raise ConfigError(f"--minutes {search.options.minutes} were over before the first trial was trained: give "
+                              f"it more; what is begun is in {folder}, and the same command goes on with it")
+        raise DivergenceError(f"none of {count(len(records), 'trial')} could be trained to its end; the first: "
+                              f"{records[0].status}: try lower learning rates, or --minutes for longer; written to "
+                              f"{folder}", step=0, lr=0.0)
     waiting = False
     while (result := search.ledger.result()) is None:
         if interrupted():

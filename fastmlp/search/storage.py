@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fastmlp.errors import ConfigError, MissingExtraError, OutputError
+from fastmlp.errors import ConfigError, FastMLPError, MissingExtraError, OutputError
 from fastmlp.files import without_password
 
 BEAT = 5                # seconds between two signs of life of a worker
@@ -107,7 +107,7 @@ class Storage:
 
     @contextmanager
     def explaining(self) -> Iterator[None]:
-        """Within this context what a database complains about becomes one sentence."""
+        """Within this context what a database complains about, or should not hold, becomes one sentence."""
         import sqlalchemy.exc
 
         try:
@@ -122,6 +122,12 @@ class Storage:
             lines = [line.strip() for line in str(cause).splitlines() if line.strip()] or [type(cause).__name__]
             raise OutputError(f"the database {self.name} cannot be used ({without_password(lines[0])}): finished "
                               f"trials are kept there; correct --storage, or repeat the command once it can") from error
+        except FastMLPError:
+            raise
+        except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:      # of what it holds
+            raise OutputError(f"the database {self.name} holds what no search of fastmlp wrote "
+                              f"({type(error).__name__}: {without_password(str(error))[:200]}): name another --out, "
+                              f"--storage or --study") from error
 
     @contextmanager
     def alive(self, trial_ids: Sequence[int]) -> Iterator[None]:

@@ -72,7 +72,7 @@ class TrialStore:
                             {str(name): float(value) for name, value in kept["scores"].items()},
                             {str(name): [float("nan") if value is None else float(value) for value in column]
                              for name, column in kept["history"].items()})
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise DataError(f"{path}: not a whole trial of fastmlp ({type(error).__name__}: {str(error)[:100]}): "
                             f"delete it, and it is trained again") from error
         if data != self.data:

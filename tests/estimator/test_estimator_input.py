@@ -269,3 +269,28 @@ def test_batch_norm_never_meets_a_batch_of_one(data):
     assert make(batch_norm=True, batch_size="auto").fit(*large).n_iter_ == 5    # 201 = 200 + 1, without a warning
     assert make(batch_norm=True, batch_size=1, hidden_layer_sizes=()).fit(X, y).n_iter_ == 5
     assert folded_layers(make(batch_norm=True).fit(X, y)._learner.network)[0][0].shape == (1, 4, 6)
+
+
+@pytest.mark.parametrize(("weights", "words"), [
+    (["heavy"] * 60, "sample_weight must be one number for each row of X"),
+    ([10**400] * 60, "sample_weight must be one number for each row of X"),
+    (np.full(60, 1.0 + 1.0j), "complex numbers"),
+    (np.full(60, 1e308), r"sample_weight is up to 1e\+308, and the sum is infinite"),
+])
+def test_weights_that_are_no_numbers_or_have_no_sum_are_named(data, weights, words):
+    X, y = data
+    with pytest.raises(DataError, match=words):
+        make().fit(X, y, weights)
+
+
+def test_classes_that_are_not_finite_are_named(data):
+    X, y = data
+    for label in (np.nan, np.inf):
+        with pytest.raises(DataError, match=f"classes hold {label}, which names no class"):
+            make().partial_fit(X, y, classes=[0, 1, 2, label])
+
+
+@pytest.mark.parametrize("random_state", [-1, 2**32, 1.5, "seed"])
+def test_a_random_state_that_is_none_is_named(data, random_state):
+    with pytest.raises(ConfigError, match=f"^random_state = {random_state!r} is no seed: "):
+        make(random_state=random_state).fit(*data)

@@ -348,3 +348,24 @@ def test_no_memory_is_said_in_a_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr("fastmlp.data.loading.read_npz", fail)
     with pytest.raises(DataError, match=r"data\.npz takes more memory than there is \(Unable to allocate 9 TiB\)"):
         load_dataset(tmp_path / "data.npz")
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_text_beyond_the_last_character_is_refused_before_python_meets_it(tmp_path, order):
+    labels = np.array(["ab", "cd"] * 6, f"{order}U2")
+    labels.view(f"{order}u4")[7] = 0x7F000064                           # a flipped bit in row 3
+    np.savez(tmp_path / "data.npz", X=np.eye(12, 4), y=labels)
+    np.save(tmp_path / "x.npy", np.eye(12, 4))
+    np.save(tmp_path / "y.npy", labels)
+    for read in (load_dataset, read_examples):
+        with pytest.raises(DataError, match=r"data\.npz: the label of row 3 is no text"):
+            read(tmp_path / "data.npz")
+    with pytest.raises(DataError, match=r"y\.npy: the label of row 3 is no text"):
+        load_dataset(tmp_path / "x.npy", target=str(tmp_path / "y.npy"))
+
+
+@pytest.mark.parametrize("digits", [20, 309, 400])
+def test_the_first_whole_number_that_64_bits_do_not_hold_is_named(tmp_path, digits):
+    (tmp_path / "data.csv").write_text("a,kind\n1,x\n" + "9" * digits + ",y\n")
+    with pytest.raises(DataError, match=r"data\.csv: column 'a' has 99999.* in row 1, more than 64 bits hold"):
+        load_dataset(tmp_path / "data.csv", target="kind")

@@ -79,7 +79,7 @@ def test_the_same_seed_proposes_the_same_trials_and_another_seed_others(open_led
     assert len({point["l2"] for point in points[0]}) == 12
 
 
-@pytest.mark.parametrize(("sampler", "before"), [("tpe", [10]), ("gp", [10]), ("cmaes", [1, 6])])
+@pytest.mark.parametrize(("sampler", "before"), [("tpe", [10]), ("gp", [10])])
 def test_samplers_that_learn_propose_otherwise_where_other_trials_were_good(open_ledger, sampler, before):
     if sampler in samplers.NEEDED:
         pytest.importorskip(samplers.NEEDED[sampler])

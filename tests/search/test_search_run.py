@@ -4,6 +4,7 @@ import contextlib
 import csv
 import json
 import pkgutil
+import shutil
 import signal
 import sqlite3
 import sys
@@ -216,7 +217,6 @@ def test_what_makes_no_sense_ends_with_one_sentence_and_no_folder(tmp_path, caps
 @pytest.mark.parametrize(("package", "words", "named"), [
     ("optuna", [], ["pip install 'fastmlp[search]'"]),
     ("torch", ["--sampler", "gp"], ["--sampler gp", "pip install torch"]),
-    ("cmaes", ["--sampler", "cmaes"], ["--sampler cmaes", "pip install cmaes"]),
 ])
 def test_a_missing_package_is_named_and_leaves_no_folder(tmp_path, capsys, monkeypatch, package, words, named):
     monkeypatch.chdir(tmp_path)
@@ -225,14 +225,6 @@ def test_a_missing_package_is_named_and_leaves_no_folder(tmp_path, capsys, monke
     message = capsys.readouterr().err
     assert all(word in message for word in named), message
     assert message.strip().count("\n") == 0
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_sampler_that_would_draw_at_random_is_refused(tmp_path, capsys, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("fastmlp.search.samplers.find_spec", lambda _: True)
-    assert main(["search", *SMALL, "--sampler", "cmaes", "--space", "l2=1e-5..1e-1", "--space", "init=he,xavier"]) == 2
-    assert "--sampler cmaes needs two ranges or more in --space" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -363,3 +355,54 @@ def test_python_raises_where_all_diverge():
     with pytest.raises(DivergenceError, match="no trial"):
         fastmlp.search_settings(fastmlp.load_dataset("digits"), space={"l2": [1e8, 1e9]}, trials=2, stages=1,
                                 hidden=(12,), batch_norm=False, cycles=1, step_size=20, device="cpu")
+
+
+def test_a_folder_that_holds_a_search_is_no_other_commands(finished, capsys):
+    before = {path.name: path.read_bytes() for path in finished.iterdir()}
+    for words in (["train", "--out", str(finished)], ["lr-range", "--out", str(finished)],
+                  ["train", "--resume", str(finished)]):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("fastmlp.run_folders.RESULT_FILE", "absent")      # as before the end
+            assert main([*words, "--hidden", "5", "--quiet"]) == 2
+        assert "holds a search" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in finished.iterdir()} == before
+
+
+def test_a_finished_search_says_that_it_takes_no_more_trials(finished, capsys):
+    words = [word for word in SMALL if word != "--quiet"]
+    assert main(["search", *words, "--space", "l2=1e-5..1e-1", "--space", "hidden=12,20-12", "--trials", "12",
+                 "--seeds", "2", "--out", str(finished)]) == 0
+    assert "it does not go on to 12 trials: begin another search" in capsys.readouterr().out
+
+
+def test_minutes_that_are_over_before_the_first_trial_are_named(tmp_path, capsys):
+    assert main(["search", *SMALL, "--minutes", "1e-9", "--out", str(tmp_path / "out")]) == 2
+    assert "--minutes 1e-09 were over before the first trial" in capsys.readouterr().err
+
+
+def test_data_that_differ_in_one_late_number_are_another_search(tmp_path, capsys):
+    X, y = np.random.default_rng(0).normal(size=(300, 4)), np.arange(300) % 2
+    for value in (0.0, 1.0):
+        X[np.arange(300) > 150, 3] = value
+        np.savez(tmp_path / "data.npz", X=X, y=y)
+        code = main(["search", *SMALL, "--data", str(tmp_path / "data.npz"), "--trials", "1", "--stages", "1",
+                     "--out", str(tmp_path / "out")])
+    assert code == 2
+    assert "holds another search 'search', of the data" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", [
+    "UPDATE trial_user_attributes SET value_json = '[['", "UPDATE trial_user_attributes SET value_json = 'null'",
+    "UPDATE trial_params SET distribution_json = '{\"name\": \"X\"}'", "UPDATE trials SET state = 'NEVER'",
+    "UPDATE study_user_attributes SET value_json = '7'", "DELETE FROM trial_user_attributes",
+    "DELETE FROM trial_params"])
+def test_a_database_that_holds_something_else_is_refused_in_a_sentence(finished, tmp_path, capsys, damage):
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    with contextlib.closing(sqlite3.connect(out / "search.db")) as database, database:
+        database.execute(damage)
+    assert main(["search", *SMALL, "--space", "l2=1e-5..1e-1", "--space", "hidden=12,20-12", "--trials", "8", "--seeds",
+                 "2", "--out", str(out)]) == 2
+    message = capsys.readouterr().err
+    assert f"{out / 'search.db'} holds what no search of fastmlp wrote" in message
+    assert message.count("\n") == 1

@@ -90,3 +90,11 @@ def test_what_is_trained_again_is_measured_as_often_as_before(tmp_path):
     store.save(TRIAL, RESULT)
     assert store.as_often(rarely).options.evaluate_every == 2
     assert store.as_often(often).options.evaluate_every == 1
+
+
+def test_a_count_that_is_infinite_is_damage_too(tmp_path):
+    (tmp_path / f"{TRIAL.key}.json").write_text(json.dumps({
+        "format": "fastmlp-trial-1", "data": "data", "status": "finished", "seconds": 1,
+        "evaluate_every": float("inf"), "scores": {}, "history": {}}))
+    with pytest.raises(DataError, match="not a whole trial of fastmlp"):
+        TrialStore(tmp_path, "data").load(TRIAL)
