@@ -31,6 +31,7 @@ def test_a_ratio_above_its_bound_is_measured_again_and_fails_in_the_end(tmp_path
     monkeypatch.setattr(ratios, "checks", with_bound)
     monkeypatch.setattr(ratios, "ATTEMPTS", 3)
     monkeypatch.setattr(ratios, "STEPS", 16)            # what the ratios are does not matter
+    monkeypatch.setattr(ratios, "ROUNDS", 1)
     assert ratios.main(["--n", "200", "--inputs", "12", "--out", str(tmp_path)]) == code
     facts = json.loads((tmp_path / "ratios.json").read_text(encoding="utf-8"))
     assert [len(row["measured"]) for row in facts["rows"]] == [tries] * 4

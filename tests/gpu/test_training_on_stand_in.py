@@ -138,25 +138,27 @@ def test_images_are_moved_on_the_device_as_on_the_cpu_and_statistics_measured_th
         assert_close(other, host, MEMBER["float64"])
 
 
-@pytest.mark.parametrize("record", [True, False], ids=["recorded", "call by call"])
+@pytest.mark.parametrize(("record", "n", "looks"), [(True, 643, 4), (False, 163, 25)], ids=["recorded", "call by call"])
 @pytest.mark.parametrize("members", [1, 3])
-def test_a_training_on_the_device_goes_on_from_a_checkpoint_with_the_same_bits(make_pair, tmp_path, members, record):
+def test_a_training_on_the_device_goes_on_from_a_checkpoint_with_the_same_bits(make_pair, tmp_path, members, record, n,
+                                                                               looks):
     def make():
         dropout = Dropout(0.2, list(range(members)))
-        return make_pair(n=643, optimizer="adamw", members=members, record=record, dropout=dropout)[1]
+        return make_pair(n=n, optimizer="adamw", members=members, record=record, dropout=dropout)[1]
 
     def state(trainer):
         return [array.get().tobytes() for array in (trainer.network.parameters, trainer.network.running,
                                                     *trainer.optimizer.state.values())]
 
     whole = make()
-    train(whole, 160, parts={})
+    steps = whole.steps_per_epoch * 8 // 5
+    train(whole, steps, parts={})
     keeper, asked = Keeper(tmp_path, Interval(seconds=3600.0), dict), itertools.count()
     stopped, resumed, history = make(), make(), History()
-    train(stopped, 160, parts={}, keeper=keeper, should_stop=lambda: next(asked) >= (4 if record else 100))
-    assert 0 < stopped.position < 65
+    train(stopped, steps, parts={}, keeper=keeper, should_stop=lambda: next(asked) >= looks)
+    assert 0 < stopped.position < stopped.steps_per_epoch
     keeper.begin(0, resumed, history)
-    train(resumed, 160, parts={}, history=history)
+    train(resumed, steps, parts={}, history=history)
     assert state(resumed) == state(whole) != state(stopped)
 
 
