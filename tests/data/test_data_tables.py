@@ -158,6 +158,10 @@ def test_npz_with_a_damaged_byte_is_refused(tmp_path):
 # ---------------------------------------------------------------- .csv
 
 
+def test_csv_columns_are_named_as_they_are_written(tmp_path):
+    assert read_table(save_text(tmp_path, "007,1.50,kind\n1,2,x\n3,4,y\n"), "kind").feature_names == ("007", "1.50")
+
+
 def test_csv_separates_the_target_by_name(tmp_path):
     examples = read_table(save_text(tmp_path, "width,kind,height\n1.5,cat,2\n0.1,dog,4\n"), "kind")
     np.testing.assert_array_equal(examples.x, [[1.5, 2], [0.1, 4]])
@@ -293,6 +297,13 @@ def test_parquet_categories_can_be_the_target(tmp_path):
     path = tmp_path / "file.parquet"
     pandas.DataFrame({"a": [1.0, 2.0], "kind": pandas.Categorical(["x", "y"])}).to_parquet(path)
     assert list(read_table(path, "kind").y) == ["x", "y"]
+
+
+def test_a_parquet_category_that_is_no_number_is_named_with_its_row(tmp_path):
+    path = tmp_path / "file.parquet"
+    pandas.DataFrame({"a": pandas.Categorical(["7", "8", "7", "many"]), "kind": [0, 1, 0, 1]}).to_parquet(path)
+    with pytest.raises(DataError, match="column 'a' has 'many' in row 3; inputs must be numbers"):
+        read_table(path, "kind")
 
 
 @pytest.mark.parametrize(

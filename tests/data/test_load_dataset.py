@@ -70,6 +70,9 @@ def test_own_test_part_of_an_npz_is_used_whole(tmp_path):
     for test in (0, 5, 0.2):
         with pytest.raises(ConfigError, match="test part of its own"):
             load_dataset(tmp_path / "own.npz", test=test)
+    assert data.brings_test
+    np.savez(tmp_path / "own.npz", X=x, y=y)
+    assert not load_dataset(tmp_path / "own.npz").brings_test
 
 
 def test_own_test_part_must_be_usable(tmp_path):

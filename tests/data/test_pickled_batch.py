@@ -65,6 +65,12 @@ def test_a_batch_that_remembers_more_than_a_byte_can_number_is_read(protocol):
     np.testing.assert_array_equal(read(data)[0], IMAGES)
 
 
+def test_a_batch_with_a_table_of_one_entry_is_read():
+    data = pickle.dumps({"labels": LABELS.tolist(), "data": IMAGES, "about": {"batch": 1}}, 2)
+    assert {"SETITEM", "SETITEMS"} <= {instruction.name for instruction, *_ in pickletools.genops(data)}
+    np.testing.assert_array_equal(read(data)[0], IMAGES)
+
+
 class Call:
     def __init__(self, function, *arguments):
         self.call = function, arguments
