@@ -16,7 +16,7 @@ SAMPLED_ROWS = 1000     # of each part that stays on disk: all would take as lon
 def fingerprint(data: Dataset) -> str:
     """A few letters that differ between data sets; of one data set it is that of one way to divide it.
 
-    Of rows that stay on disk it knows evenly spaced ones, of all others every number; of labels it knows all.
+    Of rows that stay on disk it knows a thousand, evenly spaced, of all others every number; of labels it knows all.
 
     Examples
     --------
@@ -25,6 +25,8 @@ def fingerprint(data: Dataset) -> str:
     False
     """
     digest = hashlib.sha256(repr((data.name, data.classes.tolist())).encode())
+    if data.feature_names is not None:
+        digest.update(repr(data.feature_names).encode())
     for x, y in ((data.x_train, data.y_train), (data.x_val, data.y_val), (data.x_test, data.y_test)):
         digest.update(repr((x.shape, str(x.dtype))).encode())
         digest.update(np.ascontiguousarray(y, np.int64).tobytes())

@@ -60,7 +60,8 @@ class MLPClassifier(FittedClassifier):
     verbose : bool, default=False
         Show progress on standard error.
     warm_start : bool, default=False
-        `fit` continues from the weights and from the optimizer's state: ten fits of one epoch are one fit of ten.
+        `fit` continues from the weights and from the optimizer's state: ten fits of one epoch are one fit of ten,
+        unless early_stopping ends each of them with its own best epoch's weights.
     momentum : float, default=0.9
         Of "sgd".
     nesterovs_momentum : bool, default=True

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastmlp import __version__
+from fastmlp.data.npy import check_size, read_header
 from fastmlp.errors import DataError
 from fastmlp.files import write_atomically, write_json
 from fastmlp.options import plain
@@ -108,10 +109,13 @@ class TrialStore:
         """An array that was kept beside a trial's result, if there is one."""
         path = self._path(trial).with_suffix(f".{name}.npy")
         try:
-            array: npt.NDArray[Any] = np.load(path, allow_pickle=False)
+            with path.open("rb") as file:
+                check_size(read_header(file, str(path)), path.stat().st_size - file.tell(), str(path))
+                file.seek(0)
+                array: npt.NDArray[Any] = np.load(file, allow_pickle=False)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, ValueError, EOFError, DataError) as error:
             raise DataError(f"{path}: not a whole array: delete it, and its trial is trained again") from error
         return array
 

@@ -41,6 +41,14 @@ def test_the_same_bytes_in_another_shape_and_dtype_are_other_data(mark_of):
     assert mark_of(np.zeros((N, 8), np.uint8)) != mark_of(np.zeros((N, 2), np.float32))
 
 
+def test_columns_of_other_names_are_other_data(tmp_path):
+    marks = set()
+    for names in ("a,b", "b,a"):
+        (tmp_path / "own.csv").write_text("\n".join([f"{names},kind", *(f"{k},{k % 7},{k % 2}" for k in range(40))]))
+        marks.add(fingerprint.fingerprint(load_dataset(tmp_path / "own.csv", target="kind")))
+    assert len(marks) == 2
+
+
 def test_of_rows_on_disk_a_thousand_evenly_spaced_ones_are_read(mark_of, monkeypatch):
     read, original = [], fingerprint.RowsOnDisk.__getitem__
     monkeypatch.setattr(fingerprint.RowsOnDisk, "__getitem__",
