@@ -13,7 +13,7 @@ import math
 import shlex
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +113,14 @@ class Keeper:
         if not checkpoint_files(self.folder):
             return "no checkpoint could be written, so this training cannot go on"
         return f"fastmlp train --resume {shlex.quote(str(self.folder))} goes on"
+
+    @contextlib.contextmanager
+    def writing_results(self) -> Iterator[None]:
+        """Within this context, what cannot be written is told with how the run goes on once it can."""
+        try:
+            yield
+        except OutputError as error:
+            raise OutputError(f"{error}; {self.way_on()}") from error
 
     def clear(self) -> None:
         """Remove the checkpoints of a run that has ended."""

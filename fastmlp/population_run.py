@@ -85,7 +85,8 @@ def run_population(options: TrainOptions, say: Callable[[str], None] = print, *,
         result = summarize(population, status, time.perf_counter() - began)
         if status == "interrupted":
             result["interrupted_by"] = interrupted.by
-        write_population(folder, population, result, n_train)
+        with keeper.writing_results():
+            write_population(folder, population, result, n_train)
         if status != "interrupted":
             keeper.clear()
     if failure is not None:

@@ -107,8 +107,9 @@ def run_training(options: TrainOptions, say: Callable[[str], None] = print, *,
         if status == "finished" and trainer.snapshots:
             model = snapshot_ensemble(model, trainer)
             result |= measure_ensemble(model, parts)
-        write_results(folder, options, data, model, trainer, history, result)
-        write_json(folder / RESULT_FILE, result)                        # last: it marks the folder as finished
+        with keeper.writing_results():
+            write_results(folder, options, data, model, trainer, history, result)
+            write_json(folder / RESULT_FILE, result)                    # last: it marks the folder as finished
         if status != "interrupted":
             keeper.clear()
     if failure is not None:

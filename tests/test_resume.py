@@ -170,6 +170,7 @@ def test_a_full_disk_costs_the_checkpoints_that_do_not_fit_but_not_the_one_befor
     assert "no checkpoint at step" in output
     assert "File too large; the one before is kept" in output
     assert output.splitlines()[-1].startswith("fastmlp: cannot write ")
+    assert output.endswith(f"; fastmlp train --resume {out} goes on\n")
     assert "Traceback" not in output
     assert (out / "checkpoint-000.safetensors").read_bytes() == before
     assert not list(out.glob(".fastmlp*"))
