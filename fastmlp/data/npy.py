@@ -88,7 +88,7 @@ def read_header(file: IO[bytes], where: str) -> Header:
         raise DataError(f"{where} is of the .npy version {version}, which only structured arrays need")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)        # that Python 2 wrote it
+            warnings.simplefilter("ignore")     # that Python 2 wrote it, that its type has an old name
             header: Header = readers[version](file)
     except (tokenize.TokenError, SyntaxError, RecursionError, MemoryError) as error:    # from the parser of its words
         raise ValueError("its header is damaged") from error

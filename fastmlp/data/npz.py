@@ -88,7 +88,7 @@ def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, where: str) -> 
         header = read_header(member, where)
         check_size(header, info.file_size - member.tell(), where)
     with archive.open(info) as member, warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)            # that Python 2 wrote it
+        warnings.simplefilter("ignore")         # that Python 2 wrote it, that its type has an old name
         array: npt.NDArray[Any] = np.lib.format.read_array(member, allow_pickle=False)
     return array
 

@@ -92,6 +92,20 @@ def test_headers_of_python_2_are_read_without_a_warning(tmp_path, suffix):
     assert read_examples(tmp_path / f"X{suffix}").x.tolist() == np.eye(12, 4).tolist()
 
 
+@pytest.mark.parametrize("suffix", [".npz", ".npy"])
+def test_a_type_by_its_old_name_is_no_warning(tmp_path, suffix):
+    y = corpus.npy(np.array([b"cat", b"dog"] * 6)).replace(b"'|S3'", b"'|a3'")
+    if suffix == ".npz":
+        with zipfile.ZipFile(tmp_path / "X.npz", "w") as archive:
+            archive.writestr("X.npy", corpus.npy(np.eye(12, 4)))
+            archive.writestr("y.npy", y)
+    else:
+        np.save(tmp_path / "X.npy", np.eye(12, 4))
+        (tmp_path / "y.npy").write_bytes(y)
+    with pytest.raises(DataError, match=rf"{suffix}: the labels have the dtype \|S3; they must"):
+        load_dataset(tmp_path / f"X{suffix}", target=None if suffix == ".npz" else str(tmp_path / "y.npy"))
+
+
 # --------------------------------------------------------------------------------------------------- names and links
 
 @pytest.mark.parametrize("name", ["../X.npy", "/tmp/X.npy", "..\\X.npy", "X.npy/../../y.npy", "C:\\X.npy"])
