@@ -103,6 +103,8 @@ def check_size(header: Header, n_bytes: int, where: str) -> None:
     shape, _, dtype = header
     if dtype.hasobject:
         raise DataError(f"{where} holds Python objects, which for safety are not read; save numbers or text")
+    if dtype.subdtype is not None:      # whose axes would come after those of the shape
+        raise DataError(f"{where} holds {dtype} in place of each number; save an array of numbers or text")
     whole = all(type(n) is int and n >= 0 for n in shape) and math.prod(max(n, 1) for n in shape) < LARGEST
     if not whole or math.prod(shape) * dtype.itemsize != n_bytes:
         raise DataError(f"{where} claims the shape {shape} of {dtype} but has {n_bytes} bytes")

@@ -141,6 +141,17 @@ def test_a_header_that_lies_about_the_size_is_refused_before_allocating(tmp_path
             load_dataset(tmp_path / "X.npy", target=y)
 
 
+@pytest.mark.parametrize("memory", [None, 1])
+@pytest.mark.parametrize("descr", ["1i2", "2u1"])
+def test_arrays_in_place_of_numbers_are_refused(tmp_path, save, descr, memory):
+    _, y = save(some())
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": descr, "fortran_order": False, "shape": (N, 4)})
+    (tmp_path / "X.npy").write_bytes(header.getvalue() + bytes(N * 4 * 2))
+    with pytest.raises(DataError, match=r"X\.npy holds .* in place of each number"):
+        load_dataset(tmp_path / "X.npy", target=y, data_memory=memory)
+
+
 def test_labels_are_asked_for_by_file(save, tmp_path):
     x, y = save(some())
     with pytest.raises(DataError, match=r"target is not given: name the \.npy file that holds the labels of .*X\.npy"):
