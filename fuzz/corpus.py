@@ -152,6 +152,17 @@ def labels() -> list[bytes]:
     return [npy(np.arange(12) % 3), npy(np.array(["cat", "dog", "ant"] * 4))]
 
 
+def npy_headers() -> list[bytes]:
+    """What stands in the head of an .npy file."""
+    return [b"{'descr': '<f4', 'fortran_order': False, 'shape': (12, 4), }\n",
+            b"{'descr': '|u1', 'fortran_order': True, 'shape': (12L, 4, 4), }\n"]
+
+
+def with_npy_header(content: bytes) -> bytes:
+    """An .npy file with this header, of the right length, and 192 bytes of numbers."""
+    return b"\x93NUMPY\x01\x00" + min(len(content), 65535).to_bytes(2, "little") + content[:65535] + bytes(192)
+
+
 def zipped(compression: int = zipfile.ZIP_DEFLATED) -> Callable[[bytes], bytes]:
     """Puts X into an .npz beside a good y, with correct checksums."""
     def make(content: bytes) -> bytes:
@@ -232,6 +243,8 @@ READERS = (
            beside={"y.npy": labels}),
     Reader(".npy, on disk", "X.npy", rows_in_order, lambda path: load_dataset(
         path, target=str(path.with_name("y.npy")), data_memory=1), beside={"y.npy": labels}),
+    Reader(".npy, its header", "X.npy", npy_headers, lambda path: load_dataset(
+        path, target=str(path.with_name("y.npy"))), with_npy_header, beside={"y.npy": labels}),
     Reader(".npy, labels", "y.npy", labels, lambda path: load_dataset(
         path.with_name("X.npy"), target=str(path)), beside={"X.npy": matrices}),
     Reader("CSV", "pets.csv", tables, lambda path: load_dataset(path, target="kind")),

@@ -90,7 +90,8 @@ def read_header(file: IO[bytes], where: str) -> Header:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")     # that Python 2 wrote it, that its type has an old name
             header: Header = readers[version](file)
-    except (tokenize.TokenError, SyntaxError, RecursionError, MemoryError) as error:    # from the parser of its words
+    except (tokenize.TokenError, SyntaxError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError,
+            MemoryError) as error:      # from the parser of its words, and from what NumPy makes of them
         raise ValueError("its header is damaged") from error
     return header
 

@@ -141,6 +141,18 @@ def test_a_header_that_lies_about_the_size_is_refused_before_allocating(tmp_path
             load_dataset(tmp_path / "X.npy", target=y)
 
 
+@pytest.mark.parametrize("words", [
+    "{'descr': '|u1', 'fortran_order': False, b'shape': (3, 4)}", "{'descr': ('u1',), 'fortran_order': 0, 'shape': 3}",
+    "{'descr': [()], 'fortran_order': False, 'shape': (3, 4)}", "{'descr': {'u1': 2}, 'fortran_order': 0, 'shape': 3}",
+    "{'descr': '1e999u1', 'fortran_order': False, 'shape': (3, 4)}", "[1, 2]", "(" * 5000])
+def test_headers_that_numpy_trips_over_are_damage(tmp_path, save, words):
+    _, y = save(some())
+    length = len(words).to_bytes(2, "little")
+    (tmp_path / "X.npy").write_bytes(b"\x93NUMPY\x01\x00" + length + words.encode() + bytes(99))
+    with pytest.raises(DataError, match=r"X\.npy cannot be read"):
+        load_dataset(tmp_path / "X.npy", target=y)
+
+
 @pytest.mark.parametrize("memory", [None, 1])
 @pytest.mark.parametrize("descr", ["1i2", "2u1"])
 def test_arrays_in_place_of_numbers_are_refused(tmp_path, save, descr, memory):
