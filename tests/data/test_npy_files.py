@@ -52,12 +52,13 @@ def test_wide_integers_are_as_exact_on_disk_as_in_memory(save, large):
         assert large in np.concatenate([data.x_train[:], data.x_test[:]])
 
 
-def test_images_in_npy_files_become_rows_and_labels_may_be_text(save):
-    x, y = save(some(shape=(N, 3, 4, 5)), np.array(["cat", "dog", "emu"] * 40))
+@pytest.mark.parametrize(("shape", "image_shape"), [((3, 4, 5), (3, 4, 5)), ((4, 5), (1, 4, 5))])
+def test_images_in_npy_files_become_rows_and_labels_may_be_text(save, shape, image_shape):
+    x, y = save(some(shape=(N, *shape)), np.array(["cat", "dog", "emu"] * 40))
     for memory in (10**9, 10):
         data = load_dataset(x, target=y, data_memory=memory)
-        assert data.image_shape == (3, 4, 5)
-        assert data.x_train.shape[1] == 60
+        assert data.image_shape == image_shape
+        assert data.x_train.shape[1] == np.prod(shape)
         assert data.classes.tolist() == ["cat", "dog", "emu"]
 
 
