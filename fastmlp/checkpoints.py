@@ -115,12 +115,12 @@ class Keeper:
         return f"fastmlp train --resume {shlex.quote(str(self.folder))} goes on"
 
     @contextlib.contextmanager
-    def writing_results(self) -> Iterator[None]:
-        """Within this context, what cannot be written is told with how the run goes on once it can."""
+    def writing_results(self, failure: Exception | None = None) -> Iterator[None]:
+        """Within this context, what cannot be written is told with how training failed, or goes on once it can."""
         try:
             yield
         except OutputError as error:
-            raise OutputError(f"{error}; {self.way_on()}") from error
+            raise OutputError(f"{error}; {failure or self.way_on()}") from error
 
     def clear(self) -> None:
         """Remove the checkpoints of a run that has ended."""
@@ -154,7 +154,7 @@ def read_header(folder: Path) -> dict[str, Any]:
     """
     files = checkpoint_files(folder)
     if not files:
-        again = "in another folder" if (folder / RESULT_FILE).exists() else f"with --out {folder}"
+        again = "in another folder" if (folder / RESULT_FILE).exists() else f"with --out {shlex.quote(str(folder))}"
         raise CheckpointError(f"--resume {folder}: there is no checkpoint in it; what was stopped before the first is "
                               f"begun again {again}")
     return read_tensors(files[-1], FORMAT, "checkpoint", CheckpointError)[0]

@@ -85,7 +85,7 @@ def run_population(options: TrainOptions, say: Callable[[str], None] = print, *,
         result = summarize(population, status, time.perf_counter() - began)
         if status == "interrupted":
             result["interrupted_by"] = interrupted.by
-        with keeper.writing_results():
+        with keeper.writing_results(failure):
             write_population(folder, population, result, n_train)
         if status != "interrupted":
             keeper.clear()

@@ -10,14 +10,14 @@ from typing import Any
 
 from fastmlp import __version__
 from fastmlp.backend import Backend
-from fastmlp.checkpoints import Keeper, checkpoint_files, clear_checkpoints, read_header
+from fastmlp.checkpoints import Keeper, clear_checkpoints, read_header
 from fastmlp.config import TrainOptions
 from fastmlp.data import Dataset
 from fastmlp.data.fingerprint import fingerprint
 from fastmlp.data.rows_on_disk import RowsOnDisk
 from fastmlp.errors import CheckpointError, ConfigError, OutputError
 from fastmlp.options import build, flag, from_table, plain
-from fastmlp.run_folders import CONFIG_FILE, RESULT_FILE, SPACE_FILE
+from fastmlp.run_folders import CONFIG_FILE, RESULT_FILE, SPACE_FILE, has_ended
 
 #: Options that may be others when a run goes on: no number depends on them, or what they come to is compared, the data,
 #: where these stay, and the device.
@@ -37,11 +37,11 @@ def resumed_options(folder: Path, given: Mapping[str, Any]) -> TrainOptions:
     if not folder.is_dir():
         raise CheckpointError(f"--resume {folder}: " + (
             f"it is a file: name the folder, {folder.parent}" if folder.is_file() else "there is no such folder"))
-    if (folder / SPACE_FILE).exists():
-        raise CheckpointError(f"--resume {folder}: it holds a search: the same command fastmlp search goes on with it")
-    if _has_ended(folder):
+    if has_ended(folder):
         clear_checkpoints(folder)                       # it was killed while it removed them
         raise CheckpointError(f"--resume {folder}: that run was not stopped; its result is in {RESULT_FILE}")
+    if (folder / SPACE_FILE).exists():
+        raise CheckpointError(f"--resume {folder}: it holds a search: the same command fastmlp search goes on with it")
     header = read_header(folder)
     if header.get("version") != __version__:
         raise CheckpointError(f"--resume {folder}: it was begun by fastmlp {header.get('version')}, and this is "
@@ -63,16 +63,6 @@ def resumed_options(folder: Path, given: Mapping[str, Any]) -> TrainOptions:
             raise ConfigError(f"{flag(name)} {_shown(new)}: the run in {folder} was begun with {_shown(old)}; leave it "
                               f"out, or begin another run")
     return replace(wanted, out=folder)
-
-
-def _has_ended(folder: Path) -> bool:
-    """Whether there is nothing left to do; the result of a run that was stopped says so."""
-    path = folder / RESULT_FILE
-    try:
-        stopped = json.loads(path.read_text(encoding="utf-8"))["status"] == "interrupted"
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        stopped = bool(checkpoint_files(folder))
-    return path.exists() and not stopped
 
 
 def _computed_by(backend: Backend) -> str:

@@ -107,7 +107,7 @@ def run_training(options: TrainOptions, say: Callable[[str], None] = print, *,
         if status == "finished" and trainer.snapshots:
             model = snapshot_ensemble(model, trainer)
             result |= measure_ensemble(model, parts)
-        with keeper.writing_results():
+        with keeper.writing_results(failure):
             write_results(folder, options, data, model, trainer, history, result)
             write_json(folder / RESULT_FILE, result)                    # last: it marks the folder as finished
         if status != "interrupted":

@@ -120,6 +120,8 @@ def _clear_temporary(folder: Path) -> None:
 
 def _clear_unfinished(folder: Path) -> None:
     """Remove what a killed run left in its folder; refuse a folder whose content is a result or somebody else's."""
+    if has_ended(folder):
+        raise OutputError(f"{folder} already holds a finished run ({RESULT_FILE}); name another folder")
     if any(folder.glob(CHECKPOINTS)):
         raise OutputError(f"{folder} holds a training that was stopped: go on with it by fastmlp train --resume "
                           f"{shlex.quote(str(folder))}, or name another folder")
@@ -127,13 +129,23 @@ def _clear_unfinished(folder: Path) -> None:
         raise OutputError(f"{folder} holds a search ({SPACE_FILE}), which the same command fastmlp search goes on "
                           f"with; name another folder")
     if (folder / RESULT_FILE).exists():
-        raise OutputError(f"{folder} already holds a finished run ({RESULT_FILE}); name another folder")
+        raise OutputError(f"{folder} already holds a run that was stopped ({RESULT_FILE}); name another folder")
     present = [name for name in (*LATER_FILES, FIRST_FILE) if (folder / name).exists()]
     if present and not _is_begun(folder):
         raise OutputError(f"{folder} holds {present[0]}, which is not an unfinished run's and would be overwritten; "
                           f"name another folder")
     for name in present:                                # the one that says whose the others are last
         (folder / name).unlink()
+
+
+def has_ended(folder: Path) -> bool:
+    """Whether there is nothing left to do; the result of a run that was stopped says so."""
+    path = folder / RESULT_FILE
+    try:
+        stopped = json.loads(path.read_text(encoding="utf-8"))["status"] == "interrupted"
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        stopped = any(folder.glob(CHECKPOINTS))
+    return path.exists() and not stopped
 
 
 def _is_begun(folder: Path) -> bool:

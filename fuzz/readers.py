@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import os
 import re
 import subprocess
 import sys
@@ -48,7 +47,8 @@ def fuzz_one(name: str, arguments: list[str]) -> None:
 
 
 def fuzz_all(seconds: int, wanted: list[str], keep: Path, seed: int) -> int:
-    """Fuzz the readers, as many at once as there are processors; how many of them did something wrong."""
+    """Fuzz the readers, as many at once as there are cores; how many of them did something wrong."""
+    from fastmlp.cpu import usable_cores
     from fuzz.corpus import READERS
 
     readers = [reader for reader in READERS if any(word in reader.name for word in wanted)]
@@ -56,7 +56,7 @@ def fuzz_all(seconds: int, wanted: list[str], keep: Path, seed: int) -> int:
     each = max(1, seconds // max(1, len(readers)))
     total = failures = 0
     print(f"{'reader':28}{'executions':>12}{'per second':>12}{'coverage':>10}  found", flush=True)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         # Without control characters or slashes, as libFuzzer puts it before the names of what it keeps.
         prefixes = [keep / re.sub(r"\W+", "-", reader.name) for reader in readers]
         seeds = range(seed, seed + len(readers))

@@ -13,7 +13,7 @@ from fastmlp.checkpoints import Keeper, checkpoint_file, read_header
 from fastmlp.data.rows_on_disk import OpenFile, RowsOnDisk
 from fastmlp.data.standardize import Standardizer
 from fastmlp.dropout import Dropout
-from fastmlp.errors import CheckpointError
+from fastmlp.errors import CheckpointError, DivergenceError, OutputError
 from fastmlp.examples import Examples
 from fastmlp.history import History
 from fastmlp.intervals import Interval, parse_interval
@@ -373,6 +373,14 @@ def test_no_number_in_a_checkpoint_is_trusted(make, tmp_path, monkeypatch, kind)
         run(trainer, history)
         assert np.isfinite(history.column("lr")).all()
     assert {place for place, _ in places} - set(refused) == set()
+
+
+@pytest.mark.parametrize(("failure", "words"), [
+    (None, "full; no checkpoint could be written, so this training cannot go on"),
+    (DivergenceError("it diverged", step=3, lr=0.1), "full; it diverged")])
+def test_what_became_of_a_training_is_told_where_its_results_cannot_be_written(tmp_path, failure, words):
+    with pytest.raises(OutputError, match=f"^{words}$"), keeper_in(tmp_path).writing_results(failure):
+        raise OutputError("full")
 
 
 def test_every_flipped_bit_of_a_checkpoint_is_seen(make, tmp_path):

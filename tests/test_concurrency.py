@@ -22,7 +22,7 @@ from sklearn.preprocessing import StandardScaler
 
 from fastmlp import MLPClassifier, schedules
 from fastmlp.backend import resolve
-from fastmlp.cpu import most_threads, usable_cores
+from fastmlp.cpu import blas_threads, most_threads, usable_cores
 from fastmlp.data.standardize import Standardizer
 from fastmlp.dropout import Dropout
 from fastmlp.examples import Examples
@@ -110,6 +110,9 @@ def test_trainings_in_two_threads_at_once_do_not_touch_each_other(kernels, alone
 @pytest.mark.filterwarnings("ignore:.*fork.*:RuntimeWarning")       # JAX's, where another test has imported it
 def test_processes_forked_amid_a_training_train_as_if_alone(kernels, alone):
     """The parent has threads that the children have not: its own, those of the compiled kernels, those of BLAS."""
+    with blas_threads(2):
+        large = np.ones((600, 600))
+        large @ large           # starts them
     stop, going_on = threading.Event(), begun(kernels, 1)
 
     def train_on():

@@ -22,8 +22,9 @@ def test_blas_threads_limits_all_libraries_and_restores_them():
         assert threads() == outer
         with cpu.blas_threads(None):
             assert threads() == outer
-    with pytest.raises(KeyError), cpu.blas_threads(1):
-        raise KeyError
+        with pytest.raises(KeyError), cpu.blas_threads(1):
+            raise KeyError
+        assert threads() == outer
     assert threads() == before
 
 

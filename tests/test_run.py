@@ -147,6 +147,9 @@ def test_a_finished_run_is_never_overwritten(tmp_path, capsys):
     assert main(arguments) == 2
     assert "finished run" in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+    (tmp_path / "run" / "checkpoint-000.safetensors").touch()       # one that could not be removed
+    assert main(arguments) == 2
+    assert "finished run" in capsys.readouterr().err
 
 
 def test_an_unwritable_folder_is_named(tmp_path, capsys):

@@ -12,7 +12,7 @@ from typing import Any
 from fastmlp.building import make_backend
 from fastmlp.config import TrainOptions
 from fastmlp.data.arrays import from_arrays
-from fastmlp.errors import ConfigError, DivergenceError
+from fastmlp.errors import ConfigError
 from fastmlp.options import from_python
 from fastmlp.population import OWN_OPTIONS
 from fastmlp.progress import make_progress
@@ -103,7 +103,7 @@ def search_settings(data: Any, y: Any = None, *, X_val: Any = None, y_val: Any =
             search.run(lambda: False)
             best = search.best()
             if best is None:
-                raise DivergenceError("no trial could be trained to its end: try lower learning rates", step=0, lr=0.0)
+                raise search.nothing_found()
             setting = {name: value_of(name, label) for name, label in best.point.items()}
             return Found(setting, best.accuracy or 0.0, search.table(), search.ledger.spaces())
 

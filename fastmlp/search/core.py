@@ -14,8 +14,9 @@ from fastmlp.backend import Backend
 from fastmlp.config import NETWORK, TRAINING, TrainOptions
 from fastmlp.data import Dataset
 from fastmlp.data.fingerprint import fingerprint
+from fastmlp.data.rows_on_disk import RowsOnDisk
 from fastmlp.data.standardize import Standardizer
-from fastmlp.errors import ConfigError, FastMLPError
+from fastmlp.errors import ConfigError, DivergenceError, FastMLPError
 from fastmlp.groups import DIVERGED, FINISHED, INTERRUPTED, Outcome, check_parts
 from fastmlp.options import flag, rules
 from fastmlp.progress import Progress
@@ -26,6 +27,7 @@ from fastmlp.search.samplers import check_sampler
 from fastmlp.search.space import NOT_SEARCHED, Space, describe_space, label_of, make_space, with_point
 from fastmlp.search.storage import Storage
 from fastmlp.sweeps import describe
+from fastmlp.trainer import REMEDY
 from fastmlp.trials import ONLY_AT_THE_END, train_trials, trained_together
 
 POLL = 1.0              # seconds between two looks at what others do
@@ -80,6 +82,15 @@ class Search:
         except BaseException:
             self.close()
             raise
+
+    def nothing_found(self, where: str = "") -> FastMLPError:
+        """Why there is no best setting; `where` stands in the end."""
+        records = self.ledger.records()
+        if not records:
+            return ConfigError(f"--minutes {self.options.minutes} were over before the first trial was trained: give "
+                               f"more{where}")
+        return DivergenceError(f"none of {count(len(records), 'trial')} could be trained to its end; the first: "
+                               f"{records[0].status}: {REMEDY}, or give --minutes for longer{where}", step=0, lr=0.0)
 
     def close(self) -> None:
         """Leave the storage."""
@@ -197,7 +208,9 @@ def identity_of(options: SearchOptions, base: TrainOptions, data: Dataset, given
     parts = " + ".join(str(len(labels)) for labels in (data.y_train, data.y_val, data.y_test))
     searched = [name for name, rule in rules(TrainOptions).items()
                 if name == "standardize" or (rule.group in (NETWORK, TRAINING) and name not in (*ANYWHERE, *given))]
+    on_disk = isinstance(data.x_train, RowsOnDisk)      # of which a fingerprint knows less, and numbers may be wider
     return {
+        "--data-memory": f"that {'leaves the rows on disk' if on_disk else 'holds the rows'}",
         "the data": f"{data.name} ({parts} rows, fingerprint {fingerprint(data)})",
         "--space": ", ".join(f"{name}={values}" for name, values in given.items()),
         **{f"--{name}": getattr(options, name) for name in ("stages", "sampler", "seeds")},

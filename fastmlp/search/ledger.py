@@ -27,6 +27,9 @@ from fastmlp.search.storage import Storage, import_optuna, quiet_warnings
 #: Tells this process from an earlier one of the same number.
 _TOKEN = secrets.token_hex(4)
 FINAL = "final"         # the study in whose only trial the best setting meets the test set
+#: What of a search's result is read again, and its kinds.
+RESULT: dict[str, Any] = {"status": str, "best": dict, "best_val_accuracy": float, "trials": int, "diverged": int,
+                          "impossible": int, "test_accuracy": float | None, "test_loss": float | None}
 
 
 class Ledger:
@@ -58,11 +61,13 @@ class Ledger:
         self._trials = import_optuna().trial.TrialState
         self._worker = f"{socket.gethostname()}:{os.getpid()}:{_TOKEN}"
         with storage.explaining(), storage.lock():
-            first = self._study(self._stage_name(1))
-            if first is None or "space" not in first.user_attrs:        # whose maker died
+            with storage.reading():
+                first = self._study(self._stage_name(1))
+                begun = first is not None and "space" in first.user_attrs       # otherwise its maker died
+                if begun:
+                    self._compare(first.user_attrs.get("identity", {}), identity)
+            if not begun:
                 self._open_stage(1, given, identity)
-            else:
-                self._compare(first.user_attrs.get("identity", {}), identity)
 
     def _compare(self, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
         for name in dict.fromkeys([*here, *there]):
@@ -132,10 +137,16 @@ class Ledger:
 
     def result(self) -> dict[str, Any] | None:
         """What the search came to, once the best setting has met the test set."""
-        with self._storage.explaining():
+        with self._storage.explaining(), self._storage.reading():
             study = self._study(FINAL)
             done = [] if study is None else study.get_trials(deepcopy=False, states=(self._trials.COMPLETE,))
-            return dict(done[0].user_attrs["outcome"]) if done else None
+            if not done:
+                return None
+            result = dict(done[0].user_attrs["outcome"])
+            wrong = [name for name, kinds in RESULT.items() if not isinstance(result.get(name), kinds)]
+            if wrong:
+                raise ValueError(f"of its result {', '.join(wrong)} cannot be so")
+            return result
 
     def take_final(self) -> Claim | None:
         """Take the training of the best setting; None where another worker is at it, or it has been done."""
@@ -178,21 +189,34 @@ class Ledger:
         study.set_user_attr("space", plain_space(space))
 
     def _spaces(self) -> list[Space]:
-        studies = (self._study(self._stage_name(stage)) for stage in itertools.count(1))
-        described = itertools.takewhile(lambda study: study is not None and "space" in study.user_attrs, studies)
-        return [space_from_plain(study.user_attrs["space"]) for study in described]
+        with self._storage.reading():
+            studies = (self._study(self._stage_name(stage)) for stage in itertools.count(1))
+            described = itertools.takewhile(lambda study: study is not None and "space" in study.user_attrs, studies)
+            spaces: list[Space] = [space_from_plain(study.user_attrs["space"]) for study in described]
+            for stage, space in enumerate(spaces, 1):
+                if space.keys() != self._given.keys():
+                    raise ValueError(f"stage {stage} searches {', '.join(space)}, not {', '.join(self._given)}")
+                for name, values in space.items():
+                    for end in values.ends:
+                        self._check(name, end)
+        return spaces
+
+    def _check(self, name: str, value: Any) -> None:
+        if value not in self._given[name]:
+            raise ValueError(f"{name} = {value!r:.100} is not in {self._given[name]}")
 
     def _places(self, stage: int | str) -> dict[int, Any]:
         """Of a stage (or the end) what trial has which place, once those of workers that died are off it."""
         study = self._study(stage if isinstance(stage, str) else self._stage_name(stage))
-        for trial in study.get_trials(deepcopy=False, states=(self._trials.RUNNING,)):
-            if self._is_gone(trial.user_attrs.get("worker")):
-                study.tell(trial.number, state=self._trials.FAIL)
-        with quiet_warnings():
-            import_optuna().storages.fail_stale_trials(study)
-        living = study.get_trials(deepcopy=False, states=(self._trials.RUNNING, self._trials.COMPLETE,
-                                                         self._trials.PRUNED))
-        return {trial.user_attrs["place"]: trial for trial in living}
+        with self._storage.reading():
+            for trial in study.get_trials(deepcopy=False, states=(self._trials.RUNNING,)):
+                if self._is_gone(trial.user_attrs.get("worker")):
+                    study.tell(trial.number, state=self._trials.FAIL)
+            with quiet_warnings():
+                import_optuna().storages.fail_stale_trials(study)
+            living = study.get_trials(deepcopy=False, states=(self._trials.RUNNING, self._trials.COMPLETE,
+                                                             self._trials.PRUNED))
+            return {trial.user_attrs["place"]: trial for trial in living}
 
     def _is_gone(self, worker: str | None) -> bool:
         """Whether a worker is known to have died: while it asked, which it does under the lock, or on this machine.
@@ -248,14 +272,19 @@ class Ledger:
 
     def _records(self) -> list[Record]:
         records: list[Record] = []
-        for stage, space in enumerate(self._spaces(), 1):
-            before = len(records)
-            trials = self._study(self._stage_name(stage)).get_trials(
-                deepcopy=False, states=(self._trials.COMPLETE, self._trials.PRUNED))
-            for trial in sorted(trials, key=lambda trial: trial.user_attrs["place"]):
-                outcome = trial.user_attrs["outcome"]
-                records.append(Record(
-                    before + trial.user_attrs["place"], stage, {name: trial.params[name] for name in space},
-                    trial.datetime_start.isoformat(" ", "seconds"), outcome["status"],
-                    trial.value if outcome["status"] == FINISHED else None, outcome["deviation"], outcome["seconds"]))
+        with self._storage.reading():
+            for stage, space in enumerate(self._spaces(), 1):
+                before = len(records)
+                trials = self._study(self._stage_name(stage)).get_trials(
+                    deepcopy=False, states=(self._trials.COMPLETE, self._trials.PRUNED))
+                for trial in sorted(trials, key=lambda trial: trial.user_attrs["place"]):
+                    point, outcome = {name: trial.params[name] for name in space}, trial.user_attrs["outcome"]
+                    for name, value in point.items():
+                        self._check(name, value)
+                    accuracy = float(trial.value) if outcome["status"] == FINISHED else None
+                    deviation = None if outcome["deviation"] is None else float(outcome["deviation"])
+                    records.append(Record(
+                        before + trial.user_attrs["place"], stage, point,
+                        trial.datetime_start.isoformat(" ", "seconds"), str(outcome["status"]), accuracy, deviation,
+                        float(outcome["seconds"])))
         return records

@@ -13,7 +13,7 @@ from fastmlp.backend import Backend
 from fastmlp.building import make_backend
 from fastmlp.config import TrainOptions
 from fastmlp.data import Dataset
-from fastmlp.errors import ConfigError, DivergenceError, OutputError
+from fastmlp.errors import OutputError
 from fastmlp.files import without_password, write_atomically, write_csv, write_json
 from fastmlp.groups import DIVERGED
 from fastmlp.history import History
@@ -146,13 +146,7 @@ def _searched(search: Search, folder: Path, backend: Backend, interrupted: Calla
     if not whole:
         return paused
     if best is None:
-        records = search.ledger.records()
-        if not records:
-            raise ConfigError(f"--minutes {search.options.minutes} were over before the first trial was trained: give "
-                              f"it more; what is begun is in {folder}, and the same command goes on with it")
-        raise DivergenceError(f"none of {count(len(records), 'trial')} could be trained to its end; the first: "
-                              f"{records[0].status}: try lower learning rates, or --minutes for longer; written to "
-                              f"{folder}", step=0, lr=0.0)
+        raise search.nothing_found(f"; written to {folder}")
     waiting = False
     while (result := search.ledger.result()) is None:
         if interrupted():

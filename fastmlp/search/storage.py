@@ -107,7 +107,7 @@ class Storage:
 
     @contextmanager
     def explaining(self) -> Iterator[None]:
-        """Within this context what a database complains about, or should not hold, becomes one sentence."""
+        """Within this context what a database complains about becomes one sentence."""
         import sqlalchemy.exc
 
         try:
@@ -122,9 +122,15 @@ class Storage:
             lines = [line.strip() for line in str(cause).splitlines() if line.strip()] or [type(cause).__name__]
             raise OutputError(f"the database {self.name} cannot be used ({without_password(lines[0])}): finished "
                               f"trials are kept there; correct --storage, or repeat the command once it can") from error
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Within this context, in which only what the database holds is looked at, what it should not hold is told."""
+        try:
+            yield
         except FastMLPError:
             raise
-        except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:      # of what it holds
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
             raise OutputError(f"the database {self.name} holds what no search of fastmlp wrote "
                               f"({type(error).__name__}: {without_password(str(error))[:200]}): name another --out, "
                               f"--storage or --study") from error

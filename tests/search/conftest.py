@@ -38,13 +38,13 @@ def postgresql():
         pytest.skip("PostgreSQL is not installed")
     user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []     # it refuses to run as root
     place = Path(tempfile.mkdtemp(prefix="fastmlp-pg-", dir="/tmp"))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     if user:
         shutil.chown(place, "postgres")
     subprocess.run([*user, programs / "initdb", "-D", place / "data", "-U", "fastmlp", "-A", "trust", "--no-sync", "-E",
                     "UTF8", "--locale=C"], check=True, capture_output=True, cwd="/")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
     server = subprocess.Popen([*user, programs / "postgres", "-D", place / "data", "-p", str(port), "-k", place, "-c",
                                "fsync=off"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/")
     try:
@@ -57,6 +57,8 @@ def postgresql():
             except psycopg.OperationalError:
                 assert server.poll() is None, "the server ended"
                 time.sleep(0.1)
+        else:
+            pytest.fail("the server answers nobody")
         yield f"postgresql://fastmlp:secret@127.0.0.1:{port}/postgres"
     finally:
         subprocess.run([*user, programs / "pg_ctl", "-D", place / "data", "-m", "immediate", "stop"], check=False,

@@ -135,6 +135,24 @@ def test_trials_of_an_earlier_process_with_our_number_are_tried_again(open_ledge
     assert [claim.point for claim in ledger.take(never)] == [claim.point for claim in claims]
 
 
+@pytest.mark.parametrize("process", ["9" * 20, "many"])
+def test_a_worker_that_cannot_be_is_what_no_search_wrote(open_ledger, process):
+    strange, ledger = open_ledger(stages=1), open_ledger(stages=1)
+    strange._worker = f"{ledger._worker.split(':')[0]}:{process}:abc"
+    strange.take(never)
+    with pytest.raises(OutputError, match="holds what no search of fastmlp wrote"):
+        ledger.take(never)
+
+
+def test_an_error_of_the_sampler_is_not_blamed_on_the_database(open_ledger, monkeypatch):
+    def fail(*_):
+        raise ValueError("of the sampler")
+
+    monkeypatch.setattr("fastmlp.search.ledger.make_sampler", fail)
+    with pytest.raises(ValueError, match=r"^of the sampler$"):
+        open_ledger().take(never)
+
+
 def test_trials_of_a_living_process_of_another_user_are_left_alone(open_ledger, monkeypatch):
     def refuse(process, number):
         raise PermissionError
@@ -255,9 +273,11 @@ def test_the_end_is_for_one_worker_and_once(open_ledger):
     assert other.take_final() is None
     one.tell_final(claim, None)                                         # it was stopped
     claim = other.take_final()
-    other.tell_final(claim, {"val_accuracy": 0.5, "test_accuracy": 0.25})
+    result = {"status": "finished", "best": {}, "best_val_accuracy": 0.5, "val_accuracy": 0.5, "trials": 3,
+              "diverged": 0, "impossible": 1, "test_accuracy": 0.25, "test_loss": None}
+    other.tell_final(claim, result)
     assert one.take_final() is None
-    assert one.result() == {"val_accuracy": 0.5, "test_accuracy": 0.25}
+    assert one.result() == result
 
 
 @pytest.mark.parametrize(("where", "words"), [

@@ -352,7 +352,7 @@ def test_python_names_what_is_wrong_with_a_space(space, words):
 
 
 def test_python_raises_where_all_diverge():
-    with pytest.raises(DivergenceError, match="no trial"):
+    with pytest.raises(DivergenceError, match=r"none of 2 trials .*; the first: diverged.*: try a lower"):
         fastmlp.search_settings(fastmlp.load_dataset("digits"), space={"l2": [1e8, 1e9]}, trials=2, stages=1,
                                 hidden=(12,), batch_norm=False, cycles=1, step_size=20, device="cpu")
 
@@ -380,6 +380,16 @@ def test_minutes_that_are_over_before_the_first_trial_are_named(tmp_path, capsys
     assert "--minutes 1e-09 were over before the first trial" in capsys.readouterr().err
 
 
+def test_a_search_of_rows_in_memory_is_not_gone_on_with_where_they_stay_on_disk(tmp_path, capsys):
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(20_000, 4)))
+    np.save(tmp_path / "y.npy", np.arange(20_000) % 2)
+    given = ["search", *SMALL, "--data", str(tmp_path / "x.npy"), "--target", str(tmp_path / "y.npy"), "--trials", "1",
+             "--stages", "1", "--out", str(tmp_path / "out")]
+    assert main(given) == 0
+    assert main([*given, "--data-memory", "1MB"]) == 2
+    assert "of --data-memory that holds the rows, not that leaves the rows on disk" in capsys.readouterr().err
+
+
 def test_data_that_differ_in_one_late_number_are_another_search(tmp_path, capsys):
     X, y = np.random.default_rng(0).normal(size=(300, 4)), np.arange(300) % 2
     for value in (0.0, 1.0):
@@ -395,7 +405,10 @@ def test_data_that_differ_in_one_late_number_are_another_search(tmp_path, capsys
     "UPDATE trial_user_attributes SET value_json = '[['", "UPDATE trial_user_attributes SET value_json = 'null'",
     "UPDATE trial_params SET distribution_json = '{\"name\": \"X\"}'", "UPDATE trials SET state = 'NEVER'",
     "UPDATE study_user_attributes SET value_json = '7'", "DELETE FROM trial_user_attributes",
-    "DELETE FROM trial_params"])
+    "DELETE FROM trial_params", "UPDATE trial_params SET param_value = 0.5 WHERE param_name = 'l2'",
+    "UPDATE study_user_attributes SET value_json = '{\"no_such\": {\"choices\": [\"a\"]}}' WHERE key = 'space'",
+    "UPDATE study_user_attributes SET value_json = replace(value_json, '12', '99') WHERE key = 'space'",
+    "UPDATE trial_user_attributes SET value_json = '{}' WHERE json_extract(value_json, '$.best') IS NOT NULL"])
 def test_a_database_that_holds_something_else_is_refused_in_a_sentence(finished, tmp_path, capsys, damage):
     out = tmp_path / "out"
     shutil.copytree(finished, out)

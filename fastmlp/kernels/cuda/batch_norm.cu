@@ -2,6 +2,7 @@
 //
 // Arrays as in kernels/reference.py, C-contiguous: x, y, gy, gx (M, N, H); gamma, beta, mean, var, inv_std (M, H);
 // weights (N,). Grid (ceil(H / TILE), M), blocks of TILE_THREADS x groups: see columns.cuh for reads and writes.
+// One block a multiprocessor is asked for: to fit two, nvcc spills registers.
 
 extern "C" __global__ void __launch_bounds__(TILE_THREADS * MOST_GROUPS, 1) batch_norm_activation(
         const REAL* x, const REAL* weights, const REAL* gamma, const REAL* beta, REAL* mean, REAL* var, REAL* inv_std,
