@@ -75,5 +75,5 @@ def test_every_measurement_is_a_process_of_its_own(tmp_path, monkeypatch):
 
 def test_the_peak_of_memory_is_above_what_was_there_before():
     before = scaling.forget_peak()
-    np.ones(4_000_000)
-    assert 31e6 < scaling.peak() - before < 64e6
+    np.ones(8_000_000)          # more than what malloc may have kept of what was freed: 32 MiB
+    assert 63e6 < scaling.peak() - before < 96e6
