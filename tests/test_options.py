@@ -145,6 +145,12 @@ def test_number_ranges_join_pieces():
     assert number_ranges("1,3-5") == (1, 3, 4, 5)
 
 
+@pytest.mark.parametrize("text", ["1-1000000", "1-" + 30 * "9"])
+def test_a_range_that_is_too_long_is_refused_before_it_is_made(text):
+    with pytest.raises(ValueError, match="too long a range"):
+        number_ranges(text)
+
+
 def test_epochs_of_schedules_without_cycles_count_the_smaller_last_batch():
     assert TrainOptions(schedule="cosine", epochs=3).total_steps(250) == 9
     assert TrainOptions(schedule="constant").resolved(250).epochs == 20
