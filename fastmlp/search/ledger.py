@@ -143,7 +143,7 @@ class Ledger:
             if not done:
                 return None
             result = dict(done[0].user_attrs["outcome"])
-            wrong = [name for name, kinds in RESULT.items() if not isinstance(result.get(name), kinds)]
+            wrong = [name for name, kinds in RESULT.items() if not isinstance(result.get(name, ...), kinds)]
             if wrong:
                 raise ValueError(f"of its result {', '.join(wrong)} cannot be so")
             return result

@@ -115,7 +115,7 @@ class TrialStore:
                 array: npt.NDArray[Any] = np.load(file, allow_pickle=False)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, EOFError, DataError) as error:
+        except (OSError, ValueError, EOFError) as error:            # DataError is a ValueError
             raise DataError(f"{path}: not a whole array: delete it, and its trial is trained again") from error
         return array
 

@@ -408,6 +408,8 @@ def test_data_that_differ_in_one_late_number_are_another_search(tmp_path, capsys
     "DELETE FROM trial_params", "UPDATE trial_params SET param_value = 0.5 WHERE param_name = 'l2'",
     "UPDATE study_user_attributes SET value_json = '{\"no_such\": {\"choices\": [\"a\"]}}' WHERE key = 'space'",
     "UPDATE study_user_attributes SET value_json = replace(value_json, '12', '99') WHERE key = 'space'",
+    "UPDATE trial_user_attributes SET value_json = json_remove(value_json, '$.test_accuracy') WHERE "
+    "json_extract(value_json, '$.best') IS NOT NULL",
     "UPDATE trial_user_attributes SET value_json = '{}' WHERE json_extract(value_json, '$.best') IS NOT NULL"])
 def test_a_database_that_holds_something_else_is_refused_in_a_sentence(finished, tmp_path, capsys, damage):
     out = tmp_path / "out"
